@@ -1,0 +1,1 @@
+"""Fast NumPy forms of the hot operations: same names, signatures and results as in `ops`."""

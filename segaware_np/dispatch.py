@@ -1,0 +1,31 @@
+"""Which form of a hot operation runs: the plain formula, or the fast one for the array at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+
+from segaware_np.xp import Array, array_module
+
+Op = TypeVar("Op", bound=Callable)
+
+
+def fast(plain: Op, array: Array) -> Op:
+    """Return the fastest implementation of ``plain`` for ``array``.
+
+    The packages `segaware_np.cpu` (NumPy, float32 and float64) and `segaware_np.gpu` (CuPy,
+    float16, float32 and float64) hold functions that have the names, signatures and results of
+    the plain formulas in `segaware_np.ops`. Where there is none for this array's module and
+    dtype (complex arrays in proofs, for instance) the plain formula itself is returned.
+    """
+    if array.dtype.kind not in "fiu":
+        return plain
+    if array_module(array) is not np:
+        from segaware_np import gpu as engine
+    elif array.dtype.char in "fd":
+        from segaware_np import cpu as engine  # type: ignore[no-redef]
+    else:
+        return plain
+    return getattr(engine, plain.__name__, plain)

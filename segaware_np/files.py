@@ -1,0 +1,143 @@
+"""Files that are whole or absent, and arrays in files that cannot execute code."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from segaware_np.extras import require
+
+_METADATA = "__metadata__"  # not an identifier that a parameter could have
+
+
+class FormatError(ValueError):
+    """A file is damaged, truncated or not of the kind that was expected."""
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """Open a file that appears under its name only when it is complete.
+
+    The bytes go to a temporary file in the same folder, which is flushed to the disk and renamed
+    when the block ends. If the block raises, the temporary file is removed and whatever stood
+    under the name before is untouched.
+
+    Parameters
+    ----------
+    path : path-like
+        The final name. Its folder must exist.
+
+    Yields
+    ------
+    binary file object
+
+    Raises
+    ------
+    OSError
+        If the folder is missing or read-only, or the disk is full.
+    """
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that only the owner reads
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def save_arrays(
+    path: str | os.PathLike[str],
+    arrays: Mapping[str, np.ndarray],
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Write named arrays and JSON-able metadata, ``.npz`` or ``.safetensors`` by the suffix.
+
+    Parameters
+    ----------
+    path : path-like
+        Ends in ``.npz`` or ``.safetensors`` (the latter needs the extra of that name).
+    arrays : mapping of str to numpy.ndarray
+    metadata : mapping, optional
+        Anything that ``json`` can write.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is another one.
+    OSError
+        If the file cannot be written; nothing is left half written.
+    """
+    path, text = Path(path), json.dumps(dict(metadata or {}))
+    if path.suffix == ".npz":
+        with atomic_write(path) as file:
+            contents: dict[str, Any] = {_METADATA: np.array(text), **arrays}
+            np.savez(file, **contents)
+    elif path.suffix == ".safetensors":
+        save = require("safetensors.numpy", extra="safetensors").save
+        plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        data = save(plain, metadata={_METADATA: text})
+        with atomic_write(path) as file:
+            file.write(data)
+    else:
+        raise ValueError(f"path: expected a name ending in .npz or .safetensors, got {path.name}")
+
+
+def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what `save_arrays` wrote: ``(arrays, metadata)``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FormatError
+        If the file is truncated, damaged or of another kind.
+    ValueError
+        If the suffix is neither ``.npz`` nor ``.safetensors``.
+    """
+    path = Path(path)
+    if path.suffix not in (".npz", ".safetensors"):
+        raise ValueError(f"path: expected a name ending in .npz or .safetensors, got {path.name}")
+    if not path.exists():
+        raise FileNotFoundError(f"no such file: {path}")
+    try:
+        arrays, text = (_read_npz if path.suffix == ".npz" else _read_safetensors)(path)
+        return arrays, json.loads(text)
+    except (zipfile.BadZipFile, EOFError, KeyError, ValueError, OSError) as error:
+        if isinstance(error, PermissionError):
+            raise
+        raise FormatError(f"{path}: damaged or not a file of arrays ({error})") from error
+
+
+def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], str]:
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    return arrays, str(arrays.pop(_METADATA, "{}"))
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], str]:
+    safetensors = require("safetensors", extra="safetensors")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return arrays, (file.metadata() or {}).get(_METADATA, "{}")
+    except safetensors.SafetensorError as error:
+        raise ValueError(str(error)) from error

@@ -1,0 +1,144 @@
+"""Which array module an array belongs to, and what an operation asks of its arrays."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any, TypeAlias
+
+import numpy as np
+
+Array: TypeAlias = Any  # numpy.ndarray or cupy.ndarray: what one op receives is all of one kind
+
+_KINDS = {"float": "fc", "integer": "iub"}
+
+
+def _cupy() -> ModuleType | None:
+    # Only a program that imported CuPy can hold its arrays, so nothing is imported here.
+    return sys.modules.get("cupy")
+
+
+def array_module(*arrays: Array | None) -> ModuleType:
+    """Return the module, NumPy or CuPy, that all the given arrays belong to.
+
+    Parameters
+    ----------
+    *arrays : numpy.ndarray, cupy.ndarray or None
+        ``None`` entries are passed over.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not an array, or NumPy and CuPy arrays are mixed: nothing is copied
+        between the host and a device behind the caller's back.
+
+    Examples
+    --------
+    >>> array_module(np.zeros(3)) is np
+    True
+    """
+    cupy, found = _cupy(), None
+    for array in arrays:
+        if array is None:
+            continue
+        if isinstance(array, (np.ndarray, np.generic)):
+            module: ModuleType = np
+        elif cupy is not None and isinstance(array, cupy.ndarray):
+            module = cupy
+        else:
+            raise TypeError(f"expected a NumPy or CuPy array, got {type(array).__name__}")
+        if found is not None and module is not found:
+            raise TypeError("expected arrays of one kind, got NumPy and CuPy arrays together")
+        found = module
+    return found or np
+
+
+def as_array(value: Any, xp: ModuleType | None = None) -> Array:
+    """Return ``value`` as an array of ``xp`` without a copy where that is possible.
+
+    Objects with ``__dlpack__`` (PyTorch, JAX, CuPy ...) come in by DLPack and share their memory;
+    anything else goes through ``xp.asarray``.
+
+    Parameters
+    ----------
+    value : object
+        An array, a DLPack exporter, or nested sequences of numbers.
+    xp : module, optional
+        ``numpy`` or ``cupy``; by default the module that owns the memory of ``value``.
+
+    Raises
+    ------
+    BufferError, TypeError
+        If ``value`` lives on another device than ``xp``.
+    """
+    cupy = _cupy()
+    kinds = (np.ndarray,) if cupy is None else (np.ndarray, cupy.ndarray)
+    if isinstance(value, kinds):
+        if xp is not None and array_module(value) is not xp:
+            raise TypeError(f"expected a {xp.__name__} array, got {type(value).__module__}'s")
+        return value
+    if hasattr(value, "__dlpack__"):
+        on_gpu = value.__dlpack_device__()[0] in (2, 3, 13)  # kDLCUDA, kDLCUDAHost, kDLCUDAManaged
+        if xp is None:
+            xp = __import__("cupy") if on_gpu else np
+        return xp.from_dlpack(value)
+    return (xp or np).asarray(value)
+
+
+def check_array(
+    name: str,
+    array: Array,
+    shape: tuple[int | str, ...] | None = None,
+    *,
+    kind: str = "float",
+    like: Array | None = None,
+) -> None:
+    """Raise unless ``array`` is an array of the given shape and kind.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the message.
+    array : object
+        What the caller passed.
+    shape : tuple of int or str, optional
+        A number must match, a name stands for any size.
+    kind : {"float", "integer"}
+        Real or complex floating point (real for all but proofs), or integers.
+    like : array, optional
+        The array must live in the same module and have the same dtype as this one.
+
+    Raises
+    ------
+    TypeError
+        If it is not an array, or of another dtype or module.
+    ValueError
+        If its shape differs.
+    """
+    xp = _module_of(name, array)
+    if array.dtype.kind not in _KINDS[kind]:
+        raise TypeError(f"{name}: expected a {kind} array, got {array.dtype}")
+    if like is not None:
+        if _module_of(name, like) is not xp:
+            raise TypeError(
+                f"{name}: expected a {_module_of(name, like).__name__} array, "
+                f"got a {xp.__name__} array"
+            )
+        if array.dtype != like.dtype:
+            raise TypeError(f"{name}: expected dtype {like.dtype}, got {array.dtype}")
+    if shape is not None and not _fits(array.shape, shape):
+        wanted = f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
+        raise ValueError(f"{name}: expected shape {wanted}, got {array.shape}")
+
+
+def _module_of(name: str, array: Array) -> ModuleType:
+    try:
+        return array_module(array)
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}") from None
+
+
+def _fits(shape: tuple[int, ...], pattern: tuple[int | str, ...]) -> bool:
+    return len(shape) == len(pattern) and all(
+        isinstance(want, str) or have == want for have, want in zip(shape, pattern, strict=True)
+    )
