@@ -1,0 +1,111 @@
+"""Columns: every window of an image laid out as a column, and the adjoint of that."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from segaware_np.dispatch import fast
+from segaware_np.ops.shifts import shifts
+from segaware_np.window import Pair, Window
+from segaware_np.xp import Array, array_module, check_array
+
+
+class ColumnsCache(NamedTuple):
+    shape: Pair  # (H, W) of the image
+    window: Window
+
+
+def im2col_forward(x: Array, window: Window) -> tuple[Array, ColumnsCache]:
+    """Lay out every window of an image as a column.
+
+    ``cols[n, c, k, p] = x[n, c, p + delta_k]``, zero where ``p + delta_k`` lies outside the image.
+
+    Parameters
+    ----------
+    x : (N, C, H, W) float array
+    window : Window
+
+    Returns
+    -------
+    cols : (N, C, K, Ho, Wo) array
+    cache : ColumnsCache
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``x`` is not a floating-point image, or smaller than the window.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cols, _ = im2col_forward(np.ones((1, 2, 4, 5)), Window.same(3))
+    >>> cols.shape
+    (1, 2, 9, 4, 5)
+    """
+    check_array("x", x, ("N", "C", "H", "W"))
+    window.output_shape(x.shape[2:])
+    return fast(im2col, x)(x, window), ColumnsCache(x.shape[2:], window)
+
+
+def im2col_backward(dcols: Array, cache: ColumnsCache) -> Array:
+    """``dx = col2im(dcols)``: every pixel gathers from all the windows that it is in."""
+    return col2im_forward(dcols, *cache)[0]
+
+
+def col2im_forward(cols: Array, shape: Pair, window: Window) -> tuple[Array, ColumnsCache]:
+    """Sum columns back into the image that they cover: the exact adjoint of `im2col_forward`.
+
+    ``x[n, c, q] = sum of cols[n, c, k, p] over all (k, p) with p + delta_k = q``
+
+    Parameters
+    ----------
+    cols : (N, C, K, Ho, Wo) float array
+    shape : (H, W)
+        Size of the image.
+    window : Window
+
+    Returns
+    -------
+    x : (N, C, H, W) array
+    cache : ColumnsCache
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``cols`` is not a floating-point array of the shape that the window has on the image.
+
+    Examples
+    --------
+    How many 3x3 windows a pixel is in:
+
+    >>> import numpy as np
+    >>> x, _ = col2im_forward(np.ones((1, 1, 9, 3, 3)), (3, 3), Window.same(3))
+    >>> x[0, 0].astype(int).tolist()
+    [[4, 6, 4], [6, 9, 6], [4, 6, 4]]
+    """
+    check_array("cols", cols, ("N", "C", window.size, *window.output_shape(shape)))
+    return fast(col2im, cols)(cols, shape, window), ColumnsCache(shape, window)
+
+
+def col2im_backward(dx: Array, cache: ColumnsCache) -> Array:
+    """``dcols = im2col(dx)``."""
+    return im2col_forward(dx, cache.window)[0]
+
+
+def im2col(x: Array, window: Window) -> Array:
+    """Plain formula of `im2col_forward`: one shifted copy an offset."""
+    xp = array_module(x)
+    shape = window.output_shape(x.shape[2:])
+    cols = xp.zeros((*x.shape[:2], window.size, *shape), x.dtype)
+    for k, inside, seen in shifts(x.shape[2:], window):
+        cols[:, :, k][inside] = x[seen]
+    return cols
+
+
+def col2im(cols: Array, shape: Pair, window: Window) -> Array:
+    """Plain formula of `col2im_forward`: one shifted sum an offset."""
+    xp = array_module(cols)
+    x = xp.zeros((*cols.shape[:2], *shape), cols.dtype)
+    for k, inside, seen in shifts(shape, window):
+        x[seen] += cols[:, :, k][inside]
+    return x

@@ -1,0 +1,239 @@
+"""Convolution as matrix products, from an image or from columns."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from segaware_np.dispatch import fast
+from segaware_np.ops.shifts import shifts
+from segaware_np.window import Window
+from segaware_np.xp import Array, array_module, check_array
+
+ALL = frozenset({"x", "weight", "bias"})
+
+
+class ConvolutionCache(NamedTuple):
+    x: Array
+    weight: Array
+    has_bias: bool
+    window: Window
+    groups: int
+
+
+def convolution_forward(
+    x: Array, weight: Array, bias: Array | None = None, *, window: Window, groups: int = 1
+) -> tuple[Array, ConvolutionCache]:
+    """Convolution (cross-correlation, as in all networks).
+
+    ``y[n, o, p] = b[o] + sum_{c, k} W[o, c, k] x[n, c, p + delta_k]``
+
+    Parameters
+    ----------
+    x : (N, C, H, W) float array
+    weight : (O, C/groups, kh, kw) array
+    bias : (O,) array, optional
+    window : Window
+    groups : int
+        Output channels of group g see only input channels of group g.
+
+    Returns
+    -------
+    y : (N, O, Ho, Wo) array
+    cache : ConvolutionCache
+
+    Raises
+    ------
+    TypeError, ValueError
+        If shapes, dtypes or array modules do not go together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y, _ = convolution_forward(np.ones((1, 2, 3, 3)), np.ones((4, 2, 3, 3)), window=Window(3))
+    >>> y.shape, y[0, 0, 0, 0].item()
+    ((1, 4, 1, 1), 18.0)
+    """
+    check_array("x", x, ("N", "C", "H", "W"))
+    check_filter(x.shape[1], x, weight, bias, window.kernel, groups)
+    window.output_shape(x.shape[2:])
+    y = fast(convolution, x)(x, weight, bias, window, groups)
+    return y, ConvolutionCache(x, weight, bias is not None, window, groups)
+
+
+def convolution_backward(
+    dy: Array, cache: ConvolutionCache, need: Collection[str] = ALL
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Gradients ``(dx, dweight, dbias)``; those not in `need` (or absent) are None.
+
+    ``dx = sum_k shift_k^T (W_k^T dy)``, ``dW_k = sum_{n, p} dy x_k^T``, ``db = sum_{n, p} dy``
+    """
+    x, weight, has_bias, window, groups = cache
+    shape = (x.shape[0], weight.shape[0], *window.output_shape(x.shape[2:]))
+    check_array("dy", dy, shape, like=x)
+    need = needed(need, ALL, has_bias)
+    return fast(convolution_grad, x)(dy, x, weight, window, groups, need)
+
+
+def convolution(
+    x: Array, weight: Array, bias: Array | None, window: Window, groups: int
+) -> Array:
+    """Plain formula of `convolution_forward`: one matrix product an offset, no columns."""
+    y = start_output(x, weight, bias, window)
+    taps = weight.reshape(*weight.shape[:2], window.size)
+    for k, inside, seen in shifts(x.shape[2:], window):
+        y[inside] += mix(taps[:, :, k], x[seen], groups)
+    return y
+
+
+def convolution_grad(
+    dy: Array, x: Array, weight: Array, window: Window, groups: int, need: Collection[str]
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Plain formula of `convolution_backward`."""
+    xp = array_module(x)
+    dx = xp.zeros_like(x) if "x" in need else None
+    dtaps = xp.zeros((*weight.shape[:2], window.size), x.dtype) if "weight" in need else None
+    taps = weight.reshape(*weight.shape[:2], window.size)
+    for k, inside, seen in shifts(x.shape[2:], window):
+        if dx is not None:
+            dx[seen] += mix_transposed(taps[:, :, k], dy[inside], groups)
+        if dtaps is not None:
+            dtaps[:, :, k] = correlate(dy[inside], x[seen], groups)
+    return (
+        dx,
+        None if dtaps is None else dtaps.reshape(weight.shape),
+        dy.sum((0, 2, 3)) if "bias" in need else None,
+    )
+
+
+class ColumnConvolutionCache(NamedTuple):
+    columns: Array
+    weight: Array
+    has_bias: bool
+    groups: int
+
+
+def column_convolution_forward(
+    columns: Array, weight: Array, bias: Array | None = None, *, groups: int = 1
+) -> tuple[Array, ColumnConvolutionCache]:
+    """Convolution of an image that is laid out in columns: one matrix product.
+
+    ``y[n, o, p] = b[o] + sum_{c, k} W[o, c, k] cols[n, c, k, p]``
+
+    Parameters
+    ----------
+    columns : (N, C, K, Ho, Wo) float array
+    weight : (O, C/groups, kh, kw) array
+        With ``kh * kw = K``.
+    bias : (O,) array, optional
+    groups : int
+
+    Returns
+    -------
+    y : (N, O, Ho, Wo) array
+    cache : ColumnConvolutionCache
+
+    Raises
+    ------
+    TypeError, ValueError
+        If shapes, dtypes or array modules do not go together.
+    """
+    check_array("columns", columns, ("N", "C", "K", "Ho", "Wo"))
+    check_filter(columns.shape[1], columns, weight, bias, None, groups)
+    kernel = weight.shape[2] * weight.shape[3]
+    if kernel != columns.shape[2]:
+        raise ValueError(
+            f"weight: expected a kernel of {columns.shape[2]} taps to match columns, got "
+            f"{weight.shape[2]}x{weight.shape[3]}"
+        )
+    n, c, k, *shape = columns.shape
+    y = mix(_flat(weight), columns.reshape(n, c * k, *shape), groups)
+    if bias is not None:
+        y += bias[:, None, None]
+    return y, ColumnConvolutionCache(columns, weight, bias is not None, groups)
+
+
+def column_convolution_backward(
+    dy: Array, cache: ColumnConvolutionCache
+) -> tuple[Array, Array, Array | None]:
+    """``dcols = W^T dy``, ``dW = sum_{n, p} dy cols^T``, ``db = sum_{n, p} dy``."""
+    columns, weight, has_bias, groups = cache
+    n, c, k, *shape = columns.shape
+    check_array("dy", dy, (n, weight.shape[0], *shape), like=columns)
+    dcolumns = mix_transposed(_flat(weight), dy, groups).reshape(columns.shape)
+    dweight = correlate(dy, columns.reshape(n, c * k, *shape), groups).reshape(weight.shape)
+    return dcolumns, dweight, dy.sum((0, 2, 3)) if has_bias else None
+
+
+def mix(weight: Array, x: Array, groups: int) -> Array:
+    """Mix channels: ``y[n, o, p] = sum_c W[o, c] x[n, c, p]``, group by group."""
+    return _mix(_grouped(weight, groups), x, groups)
+
+
+def mix_transposed(weight: Array, y: Array, groups: int) -> Array:
+    """``x[n, c, p] = sum_o W[o, c] y[n, o, p]``, group by group."""
+    return _mix(_grouped(weight, groups).swapaxes(1, 2), y, groups)
+
+
+def correlate(y: Array, x: Array, groups: int) -> Array:
+    """``W[o, c] = sum_{n, p} y[n, o, p] x[n, c, p]``, group by group."""
+    xp = array_module(x)
+    n, o, *shape = y.shape
+    size = shape[0] * shape[1]
+    left = y.reshape(n, groups, o // groups, size)
+    right = x.reshape(n, groups, x.shape[1] // groups, size)
+    return xp.matmul(left, right.swapaxes(2, 3)).sum(0).reshape(o, -1)
+
+
+def start_output(x: Array, weight: Array, bias: Array | None, window: Window) -> Array:
+    """Return an output image that holds the bias."""
+    xp = array_module(x)
+    y = xp.zeros((x.shape[0], weight.shape[0], *window.output_shape(x.shape[2:])), x.dtype)
+    if bias is not None:
+        y += bias[:, None, None]
+    return y
+
+
+def check_filter(
+    channels: int,
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    kernel: tuple[int, int] | None,
+    groups: int,
+) -> None:
+    """Raise unless weight, bias and groups go together with an input of that many channels."""
+    if groups < 1 or channels % groups:
+        raise ValueError(f"groups: expected a divisor of the {channels} channels, got {groups}")
+    taps: tuple[int | str, ...] = kernel or ("kh", "kw")
+    check_array("weight", weight, ("O", channels // groups, *taps), like=x)
+    if weight.shape[0] % groups:
+        raise ValueError(
+            f"weight: expected a multiple of {groups} (groups) output channels, "
+            f"got {weight.shape[0]}"
+        )
+    if bias is not None:
+        check_array("bias", bias, (weight.shape[0],), like=x)
+
+
+def needed(need: Collection[str], known: frozenset[str], has_bias: bool) -> frozenset[str]:
+    """Check the names of the gradients that are asked for; there is none for an absent bias."""
+    unknown = set(need) - known
+    if unknown:
+        raise ValueError(f"need: expected names out of {sorted(known)}, got {sorted(unknown)}")
+    return frozenset(need) - (frozenset() if has_bias else {"bias"})
+
+
+def _mix(weight: Array, x: Array, groups: int) -> Array:
+    n, c, *shape = x.shape
+    flat = x.reshape(n, groups, c // groups, shape[0] * shape[1])
+    y = array_module(x).matmul(weight, flat)
+    return y.reshape(n, groups * weight.shape[1], *shape)
+
+
+def _grouped(weight: Array, groups: int) -> Array:
+    return weight.reshape(groups, weight.shape[0] // groups, weight.shape[1])
+
+
+def _flat(weight: Array) -> Array:
+    return weight.reshape(weight.shape[0], weight.shape[1] * weight.shape[2] * weight.shape[3])

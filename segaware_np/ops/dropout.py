@@ -1,0 +1,64 @@
+"""Inverted dropout whose mask is a pure function of a seed, the same on CPU and GPU."""
+
+from __future__ import annotations
+
+from segaware_np.xp import Array, array_module, check_array
+
+
+def dropout_forward(x: Array, ratio: float, seed: int) -> tuple[Array, Array]:
+    """Inverted dropout, ``y = x * keep / (1 - ratio)``.
+
+    Parameters
+    ----------
+    x : float array
+    ratio : float
+        Probability that an entry is dropped, in [0, 1).
+    seed : int
+        Entry i is kept if ``hash(seed, i)`` says so: no state, and no random numbers that would
+        have to cross from the host to a device.
+
+    Returns
+    -------
+    y : array
+        Of the shape of `x`.
+    cache : array
+        The factors, 0 or ``1 / (1 - ratio)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` is not a floating-point array or `ratio` is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y, _ = dropout_forward(np.ones(1000), 0.25, seed=3)
+    >>> np.unique(y.round(3)).tolist(), bool(0.7 < (y > 0).mean() < 0.8)
+    ([0.0, 1.333], True)
+    """
+    check_array("x", x)
+    if not 0 <= ratio < 1:
+        raise ValueError(f"ratio: expected a number in [0, 1), got {ratio}")
+    keep = (_hash(x, seed) >= int(ratio * 2**32)).reshape(x.shape)
+    factor = keep.astype(x.dtype) * x.dtype.type(1 / (1 - ratio))
+    return x * factor, factor
+
+
+def dropout_backward(dy: Array, cache: Array) -> Array:
+    """``dx = dy * keep / (1 - ratio)``."""
+    check_array("dy", dy, cache.shape, like=cache)
+    return dy * cache
+
+
+def _hash(x: Array, seed: int) -> Array:
+    """One well-mixed 32-bit number an entry (the finaliser of MurmurHash3, applied twice)."""
+    xp = array_module(x)
+    low, high = seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
+    h = xp.arange(x.size, dtype=xp.uint32)
+    for key in (low, high):
+        h ^= xp.uint32(key)
+        for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+            h ^= h >> xp.uint32(shift)
+            h *= xp.uint32(factor)
+        h ^= h >> xp.uint32(16)
+    return h

@@ -1,0 +1,108 @@
+"""Local attention masks: from distances to weights between 0 and 1."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import NamedTuple
+
+import numpy as np
+
+from segaware_np.xp import Array, array_module, check_array
+
+
+class MaskCache(NamedTuple):
+    distance: Array  # 0 where removed
+    removed: Array  # where the distance was infinite
+    scale: Array | float
+    mask: Array
+
+
+def exponential_mask_forward(distance: Array, scale: Array | float) -> tuple[Array, MaskCache]:
+    """Exponential mask, ``m = exp(-s d)``.
+
+    Parameters
+    ----------
+    distance : (N, K, Ho, Wo) float array
+        Infinite where an entry is removed: its weight is 0 whatever the sign or size of `scale`.
+    scale : float or 0-d array
+        The scale s, learned and not negative in the paper's networks.
+
+    Returns
+    -------
+    mask : (N, K, Ho, Wo) array
+        1 at the centre, towards 0 across a boundary.
+    cache : MaskCache
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `distance` is not floating point of that rank, or `scale` is not one finite number.
+
+    Notes
+    -----
+    Harley, Derpanis, Kokkinos (ICCV 2017), eq. 2.
+
+    Examples
+    --------
+    >>> mask, _ = exponential_mask_forward(np.array([0.0, 2.0, np.inf]).reshape(1, 3, 1, 1), 0.0)
+    >>> mask.ravel().tolist()
+    [1.0, 1.0, 0.0]
+    """
+    removed, finite = _split(distance, scale)
+    mask = array_module(distance).exp(-scale * finite)
+    mask[removed] = 0
+    return mask, MaskCache(finite, removed, scale, mask)
+
+
+def exponential_mask_backward(dmask: Array, cache: MaskCache) -> tuple[Array, Array]:
+    """``dd = -s m dm`` and ``ds = -sum(d m dm)``."""
+    distance, _, scale, mask = cache
+    check_array("dmask", dmask, mask.shape, like=mask)
+    g = mask * dmask
+    return -scale * g, -(distance * g).sum()
+
+
+def normalized_mask_forward(distance: Array, scale: Array | float) -> tuple[Array, MaskCache]:
+    """Normalised mask, ``m = softmax over k of (-s d)``.
+
+    Parameters and errors are those of `exponential_mask_forward`. Removed entries have weight
+    exactly 0; a window with every entry removed is uniform, ``1 / K``.
+
+    Examples
+    --------
+    >>> d = np.array([[0.0, np.inf], [0.0, np.inf], [np.inf, np.inf]]).reshape(1, 3, 1, 2)
+    >>> mask, _ = normalized_mask_forward(d, 1.0)
+    >>> mask[0, :, 0].T.round(3).tolist()
+    [[0.5, 0.5, 0.0], [0.333, 0.333, 0.333]]
+    """
+    xp = array_module(distance)
+    removed, finite = _split(distance, scale)
+    logits = -scale * finite
+    top = xp.where(removed, -xp.inf, logits.real).max(1, keepdims=True)
+    mask = xp.exp(logits - xp.where(xp.isinf(top), 0, top))
+    mask[removed] = 0
+    mask += removed.all(1, keepdims=True)  # the same weight for all, where all are removed
+    mask /= mask.sum(1, keepdims=True)
+    return mask, MaskCache(finite, removed, scale, mask)
+
+
+def normalized_mask_backward(dmask: Array, cache: MaskCache) -> tuple[Array, Array]:
+    """``dd = -s m (dm - sum_k m dm)`` and ``ds = -sum(d m (dm - sum_k m dm))``."""
+    distance, removed, scale, mask = cache
+    check_array("dmask", dmask, mask.shape, like=mask)
+    g = mask * (dmask - (mask * dmask).sum(1, keepdims=True))
+    g[removed] = 0  # a removed distance is no variable, not even in a uniform window
+    return -scale * g, -(distance * g).sum()
+
+
+def _split(distance: Array, scale: Array | float) -> tuple[Array, Array]:
+    """Check the arguments; return where entries are removed, and distances that are all finite."""
+    check_array("distance", distance, ("N", "K", "Ho", "Wo"))
+    if getattr(scale, "ndim", 0):
+        raise ValueError(f"scale: expected one number, got shape {scale.shape}")  # type: ignore[union-attr]
+    if array_module(distance) is np:  # on a GPU the look at the value would stall the stream
+        number = complex(scale)
+        if not (isfinite(number.real) and isfinite(number.imag)):
+            raise ValueError(f"scale: expected a finite number, got {scale}")
+    removed = array_module(distance).isinf(distance)
+    return removed, array_module(distance).where(removed, distance.dtype.type(0), distance)

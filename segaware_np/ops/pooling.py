@@ -1,0 +1,139 @@
+"""MAX and AVE pooling with Caffe's rounding."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from segaware_np.ops.shifts import shifts
+from segaware_np.window import Pair, Window
+from segaware_np.xp import Array, array_module, check_array
+
+
+def pooled_shape(shape: Pair, window: Window) -> Pair:
+    """Return the number of pooling windows ``(Ho, Wo)`` on an image of shape ``(H, W)``.
+
+    ``ceil((in + 2 pad - (dilation (kernel - 1) + 1)) / stride) + 1``, less a last window that
+    would start in the padding behind the image.
+
+    Raises
+    ------
+    ValueError
+        If the padding is not smaller than the kernel, or the kernel larger than the padded image.
+    """
+    if any(p >= k for p, k in zip(window.pad, window.kernel, strict=True)):
+        raise ValueError(f"window: expected pad < kernel, got {window.pad} and {window.kernel}")
+    window.output_shape(shape)
+    out = []
+    for length, k, s, p, d in zip(
+        shape, window.kernel, window.stride, window.pad, window.dilation, strict=True
+    ):
+        count = -(-(length + 2 * p - (d * (k - 1) + 1)) // s) + 1
+        out.append(count - (p > 0 and (count - 1) * s >= length + p))
+    return out[0], out[1]
+
+
+class MaxPoolCache(NamedTuple):
+    winner: Array  # index k of the maximum in each window, -1 where the window is empty
+    shape: Pair
+    window: Window
+
+
+def max_pool_forward(x: Array, window: Window) -> tuple[Array, MaxPoolCache]:
+    """Maximum over each window: ``y[n, c, p] = max_k x[n, c, p + delta_k]`` inside the image.
+
+    Parameters
+    ----------
+    x : (N, C, H, W) float array
+    window : Window
+
+    Returns
+    -------
+    y : (N, C, Ho, Wo) array
+        Sized by `pooled_shape`. A NaN in a window is its maximum.
+    cache : MaxPoolCache
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` is not a floating-point image, or the window does not fit it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.arange(16.0).reshape(1, 1, 4, 4)
+    >>> max_pool_forward(x, Window(3, stride=2, pad=1))[0][0, 0].tolist()
+    [[5.0, 7.0, 7.0], [13.0, 15.0, 15.0], [13.0, 15.0, 15.0]]
+    """
+    check_array("x", x, ("N", "C", "H", "W"))
+    shape = x.shape[2:]
+    xp, count = array_module(x), pooled_shape(shape, window)
+    y = xp.full((*x.shape[:2], *count), -xp.inf, x.dtype)
+    winner = xp.full(y.shape, -1, xp.int16)
+    for k, inside, seen in shifts(shape, window, count):
+        candidate, best = x[seen], y[inside]
+        better = (candidate.real > best.real) | xp.isnan(candidate)
+        xp.copyto(best, candidate, where=better)
+        xp.copyto(winner[inside], xp.int16(k), where=better)
+    return y, MaxPoolCache(winner, shape, window)
+
+
+def max_pool_backward(dy: Array, cache: MaxPoolCache) -> Array:
+    """Hand each window's gradient to the first of its maxima."""
+    winner, shape, window = cache
+    check_array("dy", dy, winner.shape)
+    dx = array_module(dy).zeros((*dy.shape[:2], *shape), dy.dtype)
+    for k, inside, seen in shifts(shape, window, winner.shape[2:]):
+        dx[seen] += dy[inside] * (winner[inside] == k)
+    return dx
+
+
+class AveragePoolCache(NamedTuple):
+    area: Array
+    shape: Pair
+    window: Window
+
+
+def average_pool_forward(x: Array, window: Window) -> tuple[Array, AveragePoolCache]:
+    """Mean over each window, ``y[n, c, p] = sum_k x[n, c, p + delta_k] / area[p]``.
+
+    `area` counts the pixels of the window in the *padded* image, zeros of the padding included.
+
+    Parameters, result and errors are those of `max_pool_forward`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> average_pool_forward(np.ones((1, 1, 2, 2)), Window(3, pad=1))[0][0, 0, 0, 0].round(3).item()
+    0.444
+    """
+    check_array("x", x, ("N", "C", "H", "W"))
+    shape = x.shape[2:]
+    xp, count = array_module(x), pooled_shape(shape, window)
+    area = _padded_area(xp, shape, window, count).astype(x.dtype)
+    y = xp.zeros((*x.shape[:2], *count), x.dtype)
+    for _, inside, seen in shifts(shape, window, count):
+        y[inside] += x[seen]
+    y /= area
+    return y, AveragePoolCache(area, shape, window)
+
+
+def average_pool_backward(dy: Array, cache: AveragePoolCache) -> Array:
+    """Hand each pixel of a window the same share, ``dy / area``."""
+    area, shape, window = cache
+    check_array("dy", dy, ("N", "C", *area.shape))
+    dx = array_module(dy).zeros((*dy.shape[:2], *shape), dy.dtype)
+    share = dy / area
+    for _, inside, seen in shifts(shape, window, area.shape):
+        dx[seen] += share[inside]
+    return dx
+
+
+def _padded_area(xp: object, shape: Pair, window: Window, count: Pair) -> Array:
+    """Number of pixels of each window that lie in the padded image."""
+    axes = []
+    for length, n, k, s, p, d in zip(
+        shape, count, window.kernel, window.stride, window.pad, window.dilation, strict=True
+    ):
+        taps = xp.arange(n)[:, None] * s - p + xp.arange(k) * d  # type: ignore[attr-defined]
+        axes.append((taps < length + p).sum(1))
+    return axes[0][:, None] * axes[1]

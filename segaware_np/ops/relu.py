@@ -1,0 +1,35 @@
+"""Rectifier."""
+
+from __future__ import annotations
+
+from segaware_np.xp import Array, check_array
+
+
+def relu_forward(x: Array) -> tuple[Array, Array]:
+    """Rectifier, ``y = max(x, 0)``.
+
+    Parameters
+    ----------
+    x : float array
+
+    Returns
+    -------
+    y : array
+        Of the shape of `x`.
+    cache : array
+        ``y`` itself: it tells where the input was positive.
+
+    Raises
+    ------
+    TypeError
+        If `x` is not a floating-point array.
+    """
+    check_array("x", x)
+    y = x * (x.real > 0) if x.dtype.kind == "c" else x.clip(0)
+    return y, y
+
+
+def relu_backward(dy: Array, cache: Array) -> Array:
+    """``dx = dy [x > 0]``; 0 at the kink."""
+    check_array("dy", dy, cache.shape, like=cache)
+    return dy * (cache.real > 0)

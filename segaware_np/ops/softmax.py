@@ -1,0 +1,128 @@
+"""Softmax over channels, and its cross-entropy with labels."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from segaware_np.xp import Array, array_module, check_array
+
+
+def softmax_forward(x: Array) -> tuple[Array, Array]:
+    """Softmax over channels, ``p[n, c] = exp(x[n, c]) / sum_d exp(x[n, d])``.
+
+    Parameters
+    ----------
+    x : (N, C, ...) float array
+
+    Returns
+    -------
+    p : array
+        Of the shape of `x`, summing to 1 over channels.
+    cache : array
+        ``p`` itself.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` is not a floating-point array with channels.
+    """
+    check_array("x", x)
+    if x.ndim < 2 or not x.shape[1]:
+        raise ValueError(f"x: expected shape (N, C, ...) with C > 0, got {x.shape}")
+    p = array_module(x).exp(x - x.real.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    return p, p
+
+
+def softmax_backward(dp: Array, cache: Array) -> Array:
+    """``dx = p (dp - sum_c p dp)``."""
+    check_array("dp", dp, cache.shape, like=cache)
+    g = cache * dp
+    return g - cache * g.sum(1, keepdims=True)
+
+
+class CrossEntropyCache(NamedTuple):
+    probability: Array
+    labels: Array
+    valid: Array
+    count: Array | int  # what the sum over pixels is divided by
+
+
+NORMALIZATIONS = ("valid", "full", "batch", "none")
+
+
+def softmax_cross_entropy_forward(
+    score: Array, labels: Array, ignore_label: int | None = 255, normalize: str = "valid"
+) -> tuple[Array, CrossEntropyCache]:
+    """Mean cross-entropy of the softmax over channels with labels.
+
+    ``L = -sum over valid p of log softmax(score)[labels[p], p] / count``
+
+    Parameters
+    ----------
+    score : (N, C, ...) float array
+    labels : (N, ...) integer array
+        Classes 0 to C - 1, or the ignore label.
+    ignore_label : int, optional
+        Pixels with this label have no loss.
+    normalize : {"valid", "full", "batch", "none"}
+        The count: valid pixels (at least 1), all pixels, N, or 1.
+
+    Returns
+    -------
+    loss : 0-d array
+    cache : CrossEntropyCache
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the arrays do not go together, or a label is out of range. On a GPU, where looking at
+        the labels would stall the stream, a label out of range makes the loss NaN instead.
+
+    Examples
+    --------
+    >>> loss, _ = softmax_cross_entropy_forward(np.zeros((1, 4, 2, 2)), np.zeros((1, 2, 2), int))
+    >>> bool(np.isclose(loss, np.log(4)))
+    True
+    """
+    check_array("score", score)
+    check_array("labels", labels, (*score.shape[:1], *score.shape[2:]), kind="integer")
+    if normalize not in NORMALIZATIONS:
+        raise ValueError(f"normalize: expected one of {NORMALIZATIONS}, got {normalize!r}")
+    xp, channels = array_module(score, labels), score.shape[1]
+    valid = xp.ones(labels.shape, bool) if ignore_label is None else labels != ignore_label
+    known = (labels >= 0) & (labels < channels)
+    if xp is np and not (known | ~valid).all():
+        wrong = labels[~known & valid].flat[0]
+        raise ValueError(f"labels: expected classes 0 to {channels - 1} or the ignore label "
+                         f"{ignore_label}, got {wrong}")
+
+    probability, _ = softmax_forward(score)
+    one_hot = xp.where(known, labels, 0)[:, None]
+    chosen = xp.take_along_axis(probability, one_hot, 1)[:, 0]
+    tiny = xp.finfo(probability.dtype).tiny
+    nll = -xp.log(xp.where(chosen.real < tiny, tiny, chosen))  # as Caffe: no infinite loss
+    nll = xp.where(valid, xp.where(known, nll, xp.nan), 0)
+    count = _count(xp, valid, normalize)
+    # Summed in double precision: a mean over a million pixels must not drift.
+    wide = "c16" if nll.dtype.kind == "c" else "f8"
+    loss = (nll.sum(dtype=wide) / count).astype(score.dtype)
+    return loss, CrossEntropyCache(probability, labels, valid, count)
+
+
+def softmax_cross_entropy_backward(d_loss: Array | float, cache: CrossEntropyCache) -> Array:
+    """``dscore = (p - one_hot(labels)) [valid] dL / count``."""
+    probability, labels, valid, count = cache
+    xp = array_module(probability)
+    classes = xp.arange(probability.shape[1]).reshape(-1, *(1,) * (labels.ndim - 1))
+    dscore = probability - (labels[:, None] == classes)
+    dscore *= (valid * (d_loss / count)).astype(probability.dtype)[:, None]
+    return dscore
+
+
+def _count(xp: object, valid: Array, normalize: str) -> Array | int:
+    if normalize == "valid":
+        return xp.maximum(valid.sum(), 1)  # type: ignore[attr-defined]
+    return {"full": max(valid.size, 1), "batch": max(valid.shape[0], 1), "none": 1}[normalize]
