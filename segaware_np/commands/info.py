@@ -1,0 +1,121 @@
+"""``segaware info``: versions, BLAS, backends, and why there is no GPU where there is none."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from importlib import metadata
+from types import ModuleType
+
+# Variables that make OpenBLAS or MKL use fewer instructions or cores than the machine has.
+_BLAS_VARIABLES = (
+    "OPENBLAS_CORETYPE",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "MKL_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "NPY_DISABLE_CPU_FEATURES",
+)
+_PACKAGES = {  # distribution: what it is for
+    "numpy": "required",
+    "scipy": "required",
+    "Pillow": "images",
+    "matplotlib": "plot",
+    "tqdm": "progress",
+    "safetensors": "safetensors",
+    "protobuf": "caffe",
+    "h5py": "caffe",
+    "threadpoolctl": "fast",
+}
+
+
+def add_command(subparsers: argparse._SubParsersAction) -> None:
+    """Declare ``segaware info``."""
+    parser = subparsers.add_parser(
+        "info",
+        help="show versions, BLAS, backends and whether a GPU is usable",
+        description="Show versions, BLAS, backends and whether a GPU is usable and if not why.",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the report."""
+    from segaware_np.version import __version__
+
+    rows = [
+        ("segaware_np", __version__),
+        ("Python", f"{platform.python_version()} ({sys.executable})"),
+        ("machine", f"{platform.system()} {platform.machine()}, {usable_cores()} usable cores"),
+        *((name, _version(name, extra)) for name, extra in _PACKAGES.items()),
+        *(("BLAS", line) for line in blas_lines()),
+        ("CPU backend", "NumPy, float32 and float64"),
+        ("GPU backend", gpu_line()),
+    ]
+    for name, text in rows:
+        print(f"{name:<13} {text}")
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _version(name: str, extra: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return f'not installed (optional): pip install "segaware_np[{extra}]"'
+
+
+def blas_lines() -> list[str]:
+    """Return the BLAS libraries in use, and what in the environment holds them back."""
+    import numpy  # noqa: F401 - threadpoolctl sees only what is loaded
+    import scipy.linalg.blas  # noqa: F401
+
+    try:
+        from threadpoolctl import threadpool_info
+    except ModuleNotFoundError:
+        lines = ['unknown without threadpoolctl: pip install "segaware_np[fast]"']
+    else:
+        lines = [
+            f"{blas['internal_api']} {blas.get('version') or ''} "
+            f"({blas.get('architecture', 'unknown architecture')}, "
+            f"{blas['num_threads']} threads)"
+            for blas in threadpool_info()
+            if blas["user_api"] == "blas"
+        ] or ["none found"]
+    held = [f"{name}={os.environ[name]}" for name in _BLAS_VARIABLES if os.environ.get(name)]
+    if held:
+        lines.append(f"warning: the environment may hold it back: {', '.join(held)}")
+    return lines
+
+
+def gpu_line() -> str:
+    """Return the GPU in use, or why there is none."""
+    try:
+        import cupy
+    except ModuleNotFoundError:
+        return 'none: CuPy is not installed: pip install "segaware_np[gpu]" (CUDA 12; gpu13: 13)'
+    except ImportError as error:
+        return f"none: CuPy cannot be imported: {' '.join(str(error).split())}"
+    return _device_line(cupy)
+
+
+def _device_line(cupy: ModuleType) -> str:
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+        properties = cupy.cuda.runtime.getDeviceProperties(0)
+        cupy.zeros(1, "f4").sum().item()  # a driver can list a device that runs nothing
+    except Exception as error:  # CuPy's own error types exist only where it is installed
+        return f"none: CuPy {cupy.__version__} finds no usable device: {error}"
+    runtime = cupy.cuda.runtime.runtimeGetVersion()
+    return (
+        f"{properties['name'].decode()} (sm_{properties['major']}{properties['minor']}, "
+        f"{properties['totalGlobalMem'] / 2**30:.0f} GiB), {count} in all; CuPy "
+        f"{cupy.__version__}, CUDA {runtime // 1000}.{runtime % 1000 // 10}"
+    )

@@ -1,0 +1,88 @@
+"""``segaware masks``: what an image's local attention masks look like."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from segaware_np.commands.options import number, pair, whole
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def add_command(subparsers: argparse._SubParsersAction) -> None:
+    """Declare ``segaware masks``."""
+    parser = subparsers.add_parser(
+        "masks",
+        help="show an image's local attention masks at a few pixels",
+        description="Show an image's local attention masks: the windows around a few pixels, the "
+        "weights of the neighbours, and what is seen through them.",
+    )
+    parser.add_argument("image", help="the image file")
+    parser.add_argument("-o", "--output", default="masks.png", help="the picture to write")
+    parser.add_argument(
+        "--at",
+        type=pair,
+        action="append",
+        metavar="X,Y",
+        help="a pixel, column and row from 0; give it again for more (default: five pixels "
+        "spread over the image)",
+    )
+    parser.add_argument(
+        "--embedding",
+        default="rgb",
+        metavar="rgb|MODEL",
+        help="the image's own colours in 0..1, or a model file that `segaware train` wrote",
+    )
+    parser.add_argument("--window", type=whole(1), default=25, help="side of the window, pixels")
+    parser.add_argument(
+        "--dilation", type=whole(1), default=1, help="step between the window's entries, pixels"
+    )
+    parser.add_argument(
+        "--scale", type=number, default=5.0, help="s in exp(-s d), per unit of embedding distance"
+    )
+    parser.add_argument("--norm", choices=("L1", "L2"), default="L1", help="the distance")
+    parser.add_argument(
+        "--normalized", action="store_true", help="softmax of -s d instead of exp(-s d)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write the picture."""
+    from segaware_np.images import read_image, write_image
+    from segaware_np.plot import draw_masks
+    from segaware_np.window import Window
+
+    image = read_image(options.image)
+    height, width = image.shape[:2]
+    at = options.at or [
+        (round(width * x), round(height * y))
+        for x, y in ((0.25, 0.3), (0.75, 0.3), (0.5, 0.5), (0.25, 0.7), (0.75, 0.7))
+    ]
+    for x, y in at:
+        if not (0 <= x < width and 0 <= y < height):
+            raise ValueError(f"--at: expected a pixel of the {width} x {height} image, got {x},{y}")
+    picture = draw_masks(
+        image,
+        embed(image, options.embedding),
+        [(y, x) for x, y in at],
+        Window(options.window, dilation=options.dilation),
+        options.scale,
+        norm=options.norm,
+        normalized=options.normalized,
+    )
+    write_image(options.output, picture)
+    print(f"wrote {options.output}")
+
+
+def embed(image: np.ndarray, source: str) -> np.ndarray:
+    """Return the embedding (E, H, W) of an image: its colours in 0..1, or a trained model's."""
+    import numpy as np
+
+    if source == "rgb":
+        return np.ascontiguousarray(image.transpose(2, 0, 1), np.float32) / 255
+    from segaware_np.commands.models import load_model
+
+    return load_model(source).embed(image)
