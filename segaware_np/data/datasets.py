@@ -1,0 +1,183 @@
+"""Images and label maps on disk: pair lists, folders of PASCAL VOC's layout, plain folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from segaware_np.files import FormatError
+from segaware_np.images import read_image, read_labels
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".ppm", ".webp")
+
+
+class Dataset(Protocol):
+    """What a `Loader` reads: numbered images, each with its labels (None: to be predicted)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> tuple[np.ndarray, np.ndarray | None]:
+        """Image (H, W, 3) uint8 RGB and labels (H, W) int32."""
+        ...
+
+    def name(self, index: int, /) -> str:
+        """A name for what is made of this image; need not be unique."""
+        ...
+
+
+class _FilePairs:
+    """Image files, all with or all without a file of labels."""
+
+    def __init__(self, pairs: list[tuple[Path, Path | None]]) -> None:
+        self._pairs = pairs
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Image (H, W, 3) uint8 RGB and labels (H, W) int32, None where the image has none.
+
+        Raises
+        ------
+        FileNotFoundError
+            If a file is gone.
+        FormatError
+            If a file is damaged, or labels and image differ in size.
+        """
+        image_path, labels_path = self._pairs[index]
+        image = read_image(image_path)
+        if labels_path is None:
+            return image, None
+        labels = read_labels(labels_path)
+        if labels.shape != image.shape[:2]:
+            raise FormatError(
+                f"{labels_path}: expected {image.shape[:2]} labels to match {image_path}, "
+                f"got {labels.shape}"
+            )
+        return image, labels
+
+    def name(self, index: int) -> str:
+        """The image file's name without its suffix."""
+        return self._pairs[index][0].stem
+
+
+class PairList(_FilePairs):
+    """Pairs from a text file, one a line: ``image label``, or ``image`` alone for prediction.
+
+    Fields are separated by tabs if the line has one (so that names may hold spaces), else by
+    white space; empty lines are skipped.
+
+    Parameters
+    ----------
+    list_file : path-like
+        UTF-8 text.
+    root : path-like, optional
+        Names are relative to this folder, with or without a leading slash (the published lists
+        say ``/JPEGImages/ID.jpg /SegmentationClassAug/ID.png``). By default relative names start
+        at the list's own folder and absolute ones stand as they are.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the list, or a file that it names, is missing; the message has the line's number.
+    FormatError
+        If the list is empty or not text, a line does not have one or two fields, or only some
+        lines have labels.
+    """
+
+    def __init__(
+        self, list_file: str | os.PathLike[str], root: str | os.PathLike[str] | None = None
+    ) -> None:
+        list_file = Path(list_file)
+        pairs: list[tuple[Path, Path | None]] = []
+        for place, line in _lines(list_file):
+            fields = line.split("\t" if "\t" in line else None)
+            if len(fields) not in (1, 2):
+                raise FormatError(f"{place}: expected 'image label' or 'image', got {line!r}")
+            paths = [_under(root, list_file.parent, field.strip()) for field in fields]
+            for path in paths:
+                if not path.is_file():
+                    raise FileNotFoundError(f"{place}: no such file: {path}")
+            image, labels = paths[0], paths[1] if len(paths) == 2 else None
+            if pairs and (labels is None) != (pairs[0][1] is None):
+                raise FormatError(f"{place}: expected all lines with labels or none, got {line!r}")
+            pairs.append((image, labels))
+        super().__init__(pairs)
+
+
+class VOCFolder(_FilePairs):
+    """A folder of PASCAL VOC's layout: ``ImageSets/Segmentation/SPLIT.txt`` lists the names.
+
+    Parameters
+    ----------
+    root : path-like
+        Holds ``JPEGImages`` (files of any image format), ``ImageSets`` and the labels' folder.
+    split : str
+        Such as ``train`` or ``val``.
+    labels : str or None
+        The labels' folder: palette PNGs, 255 for void. None: images alone, for prediction.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the split's list or a file that it names is missing.
+    FormatError
+        If the list is empty or not text.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: str,
+        labels: str | None = "SegmentationClass",
+    ) -> None:
+        root = Path(root)
+        pairs: list[tuple[Path, Path | None]] = []
+        for place, line in _lines(root / "ImageSets" / "Segmentation" / f"{split}.txt"):
+            name = line.split()[0]
+            candidates = [root / "JPEGImages" / f"{name}{suffix}" for suffix in IMAGE_SUFFIXES]
+            image = next((path for path in candidates if path.is_file()), None)
+            if image is None:
+                raise FileNotFoundError(f"{place}: no such file: {candidates[0]}")
+            label = None if labels is None else root / labels / f"{name}.png"
+            if label is not None and not label.is_file():
+                raise FileNotFoundError(f"{place}: no such file: {label}")
+            pairs.append((image, label))
+        super().__init__(pairs)
+
+
+class ImageFolder(_FilePairs):
+    """The image files of a folder in the order of their names, without labels, for prediction.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder, or no image in it.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        files = sorted(p for p in Path(root).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        if not files:
+            raise FileNotFoundError(f"no image ({', '.join(IMAGE_SUFFIXES)}) in {root}")
+        super().__init__([(path, None) for path in files])
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Each non-empty line, after its place ``file:number`` for messages."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path}: expected a list in UTF-8 text ({error})") from error
+    if not text.strip():
+        raise FormatError(f"{path}: expected at least one line, got none")
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            yield f"{path}:{number}", line.strip()
+
+
+def _under(root: str | os.PathLike[str] | None, parent: Path, name: str) -> Path:
+    return parent / name if root is None else Path(root) / name.lstrip("/\\")

@@ -1,0 +1,185 @@
+"""Image files in and out: pictures as uint8 RGB arrays, label maps as integer arrays."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segaware_np.extras import require
+from segaware_np.files import FormatError, atomic_write
+from segaware_np.xp import check_array
+
+_LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")
+_GREY_STEP = {"L;2": 85, "L;4": 17}  # Pillow stretches grey of 2 and 4 bits to 0..255
+
+
+def read_image(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read a picture as uint8 RGB, (H, W, 3).
+
+    Grey is repeated in the three channels, 16 bits are cut to the upper 8, transparency is
+    dropped, and the pixels come as they are stored (an EXIF orientation is not applied).
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FormatError
+        If the file is truncated, damaged or not an image.
+    """
+    with _decoded(path) as picture:
+        if picture.mode.startswith("I"):
+            grey = (np.asarray(picture).astype(np.int32) >> 8).clip(0, 255).astype(np.uint8)
+            return np.repeat(grey[..., None], 3, axis=2)
+        return np.array(picture.convert("RGB"))
+
+
+def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read a label map as int32, (H, W): palette indices, or grey values of up to 16 bits.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FormatError
+        If the file is truncated, damaged, not an image, or a colour image without a palette.
+    """
+    with _decoded(path) as picture:
+        if picture.mode not in _LABEL_MODES:
+            raise ValueError(f"expected a palette or grey image of labels, got {picture.mode}")
+        labels = np.asarray(picture).astype(np.int32)
+        return labels // _GREY_STEP.get(picture.info["stored_mode"], 1)
+
+
+@contextmanager
+def _decoded(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """The loaded Pillow image; whatever a decoder trips over becomes a FormatError."""
+    image = require("PIL.Image", extra="images")
+    damage = (OSError, SyntaxError, ValueError, EOFError, struct.error)
+    with open(path, "rb") as file:  # outside the try: a missing file is not a damaged one
+        try:
+            with image.open(file) as picture:
+                tile = getattr(picture, "tile", None)
+                stored = tile[0][3] if tile else ""
+                picture.load()
+                picture.info["stored_mode"] = stored if isinstance(stored, str) else ""
+                yield picture
+        except (*damage, image.DecompressionBombError) as error:
+            raise FormatError(f"{path}: damaged or not a usable image ({error})") from error
+
+
+def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
+    """Write a uint8 picture, (H, W, 3) RGB or (H, W) grey, in the format that the suffix names.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``image`` is not such an array, or the suffix names no format that can be written.
+    OSError
+        If the file cannot be written; nothing is left half written.
+    """
+    _check_picture(image)
+    if image.ndim != 2:
+        check_array("image", image, ("H", "W", 3), kind="integer")
+    _save(path, require("PIL.Image", extra="images").fromarray(image))
+
+
+def write_labels(path: str | os.PathLike[str], labels: np.ndarray) -> None:
+    """Write a label map, integer (H, W) in 0..255, as a PNG with the palette of PASCAL VOC.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``labels`` is not such an array, or the name does not end in ``.png``.
+    OSError
+        If the file cannot be written; nothing is left half written.
+    """
+    _check_labels(labels, ("H", "W"))
+    if Path(path).suffix.lower() != ".png":
+        raise ValueError(f"path: expected a name ending in .png, got {Path(path).name}")
+    picture = require("PIL.Image", extra="images").fromarray(labels.astype(np.uint8))
+    picture.putpalette(voc_palette().ravel())
+    _save(path, picture)
+
+
+def _save(path: str | os.PathLike[str], picture: Any) -> None:
+    suffix = Path(path).suffix.lower()
+    image = require("PIL.Image", extra="images")
+    kind = image.registered_extensions().get(suffix)
+    if kind not in image.SAVE:
+        raise ValueError(f"path: expected the suffix of an image format, got {Path(path).name}")
+    with atomic_write(path) as file:
+        picture.save(file, format=kind)
+
+
+def overlay(
+    image: np.ndarray,
+    labels: np.ndarray,
+    *,
+    strength: float = 0.5,
+    ignore_label: int | None = 255,
+) -> np.ndarray:
+    """Tint a picture with the palette's colours of its labels.
+
+    ``(1 - strength) * image + strength * palette[labels]``; ignored pixels keep their colour.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        (H, W, 3) uint8.
+    labels : numpy.ndarray
+        (H, W) integer, 0..255.
+    strength : float
+        From 0 (the picture) to 1 (the labels).
+    ignore_label : int, optional
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W, 3) uint8.
+    """
+    _check_picture(image)
+    check_array("image", image, ("H", "W", 3), kind="integer")
+    _check_labels(labels, image.shape[:2])
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength: expected a number from 0 to 1, got {strength}")
+    weight = np.full(labels.shape, strength, np.float32)
+    if ignore_label is not None:
+        weight[labels == ignore_label] = 0
+    tint = voc_palette()[labels].astype(np.float32) - image
+    return np.rint(image + weight[..., None] * tint).astype(np.uint8)
+
+
+def voc_palette() -> np.ndarray:
+    """The 256 colours of PASCAL VOC's label maps, (256, 3) uint8.
+
+    Bits 0, 1, 2 of a label are the highest bits of red, green and blue, bits 3, 4, 5 the next ...
+    """
+    labels = np.arange(256)
+    palette = np.zeros((256, 3), np.uint8)
+    for bit in range(8):
+        channel, level = bit % 3, 7 - bit // 3
+        palette[:, channel] |= ((labels >> bit & 1) << level).astype(np.uint8)
+    return palette
+
+
+def _check_picture(image: np.ndarray) -> None:
+    check_array("image", image, kind="integer")
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        raise TypeError(f"image: expected a uint8 NumPy array, got {image.dtype}")
+    if not image.size:
+        raise ValueError(f"image: expected at least one pixel, got shape {image.shape}")
+
+
+def _check_labels(labels: np.ndarray, shape: tuple[int | str, ...]) -> None:
+    check_array("labels", labels, shape, kind="integer")
+    if not labels.size:
+        raise ValueError(f"labels: expected at least one pixel, got shape {labels.shape}")
+    low, high = labels.min(), labels.max()
+    if low < 0 or high > 255:
+        raise ValueError(f"labels: expected values in 0..255, got {low if low < 0 else high}")
