@@ -1,0 +1,364 @@
+"""A network: named layers in a graph."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from segaware_np.files import FormatError, load_arrays, save_arrays
+from segaware_np.layers import Layer, Parameter
+from segaware_np.xp import Array, array_module
+
+_DTYPES = ("float32", "float64", "complex128")
+
+
+class Node(NamedTuple):
+    """A layer in its place."""
+
+    name: str
+    layer: Layer
+    inputs: tuple[str, ...]
+    weight: float | None  # loss weight, None if this is no loss
+
+
+class Net:
+    """Named layers in a graph: forward in order, backward in reverse.
+
+    A name that several layers read is a fork; the gradients of its branches add up.
+
+    Parameters
+    ----------
+    inputs : sequence of str
+        Names of the arrays that the caller brings.
+    dtype : {"float32", "float64", "complex128"}
+        Of parameters and of all inputs but labels; complex for proofs by the complex step.
+    xp : module
+        ``numpy`` or ``cupy``: where the parameters live.
+    seed : int
+        For initial weights and dropout.
+
+    Attributes
+    ----------
+    nodes : dict of str to Node
+    description : dict
+        Whatever is needed to build the same network again (`segaware_np.models` fills it in); it
+        is saved with the weights.
+
+    Examples
+    --------
+    >>> from segaware_np import Window, layers
+    >>> net = Net(inputs=("image",))
+    >>> net.add("conv", layers.Convolution(3, 8, Window.same(3)), "image")
+    >>> net.add("relu", layers.ReLU(), "conv")
+    >>> net.forward({"image": np.zeros((1, 3, 5, 5), "float32")})["relu"].shape
+    (1, 8, 5, 5)
+    """
+
+    def __init__(
+        self,
+        inputs: Iterable[str] = ("image", "label"),
+        dtype: str = "float32",
+        xp: ModuleType = np,
+        seed: int = 0,
+    ) -> None:
+        if str(np.dtype(dtype)) not in _DTYPES:
+            raise ValueError(f"dtype: expected one of {_DTYPES}, got {dtype!r}")
+        self.inputs = tuple(inputs)
+        self.dtype = np.dtype(dtype)
+        self.xp = xp
+        self.rng = np.random.default_rng(seed)
+        self.nodes: dict[str, Node] = {}
+        self.description: dict[str, Any] = {}
+        self._ran: list[Node] = []  # with what the last forward left in their caches
+        self._losses: dict[str, Array] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+
+    def add(self, name: str, layer: Layer, *inputs: str, weight: float | None = None) -> None:
+        """Append a layer.
+
+        Parameters
+        ----------
+        name : str
+            Of the layer and of its output.
+        layer : Layer
+        *inputs : str
+            Names of network inputs or of layers added before.
+        weight : float, optional
+            Marks the layer as a loss, with this weight in the total.
+
+        Raises
+        ------
+        ValueError
+            If the name is taken or an input is unknown.
+        """
+        if name in self.nodes or name in self.inputs:
+            raise ValueError(f"name: {name!r} is taken")
+        unknown = [i for i in inputs if i not in self.nodes and i not in self.inputs]
+        if unknown:
+            raise ValueError(f"inputs: layer {name!r} reads {unknown}, which nothing produces")
+        layer.initialize(self.rng, self.dtype, self.xp)
+        self.nodes[name] = Node(name, layer, inputs, weight)
+
+    def forward(
+        self,
+        inputs: Mapping[str, Array],
+        outputs: Iterable[str] | None = None,
+        *,
+        keep: bool = True,
+    ) -> dict[str, Array]:
+        """Run the layers that the outputs depend on.
+
+        Parameters
+        ----------
+        inputs : mapping of str to array
+            At least the network inputs that are needed.
+        outputs : iterable of str, optional
+            Names of layers; by default every layer that no other reads.
+        keep : bool
+            Keep what `backward` needs. Without it an array is freed once its last reader ran.
+
+        Returns
+        -------
+        dict of str to array
+            The outputs asked for.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an input is missing or of another module or dtype, or an output is unknown.
+        """
+        wanted = self._ends() if outputs is None else list(outputs)
+        plan = self._plan(wanted)
+        values = self._check_inputs(inputs, plan, wanted)
+        readers = Counter(name for node in plan for name in node.inputs)
+        readers.update(wanted)
+        self._ran, self._losses = (plan if keep else []), {}
+        for node in plan:
+            value = node.layer.forward(*(values[name] for name in node.inputs))
+            values[node.name] = value
+            self._shapes[node.name] = value.shape
+            if node.weight is not None:
+                self._losses[node.name] = value
+            if not keep:
+                node.layer.cache = None
+            for name in node.inputs:
+                readers[name] -= 1
+                if not readers[name]:
+                    values.pop(name, None)
+        return {name: values[name] for name in wanted}
+
+    def backward(
+        self, d_outputs: Mapping[str, Array] | None = None, inputs: Iterable[str] = ()
+    ) -> dict[str, Array]:
+        """Propagate gradients back through the layers that the last `forward` ran.
+
+        Parameters
+        ----------
+        d_outputs : mapping of str to array, optional
+            Gradients to start from; by default the loss layers, with their weights.
+        inputs : iterable of str
+            Network inputs whose gradients are wanted.
+
+        Returns
+        -------
+        dict of str to array
+            dL/d(input) for the inputs asked for; parameter gradients accumulate in place.
+
+        Raises
+        ------
+        RuntimeError
+            If there was no forward pass to go back through.
+        ValueError
+            If a name in `d_outputs` was not computed, or there is nothing to start from.
+        """
+        if not self._ran:
+            raise RuntimeError("backward: needs a forward pass with keep=True before it")
+        if d_outputs is None:
+            weights = {n.name: n.weight for n in self._ran if n.weight is not None}
+            d_outputs = {name: self.xp.asarray(w, self.dtype) for name, w in weights.items()}
+        ran, inputs = {node.name for node in self._ran}, tuple(inputs)
+        unknown = [name for name in d_outputs if name not in ran]
+        if unknown or not d_outputs:
+            raise ValueError(f"d_outputs: expected names of layers that ran, got {unknown}")
+        gradients, useful = dict(d_outputs), self._useful(inputs)
+        for node in reversed(self._ran):
+            dy = gradients.pop(node.name, None)
+            if dy is not None and node.name in useful:
+                need = tuple(name in useful for name in node.inputs)
+                found = node.layer.backward(dy, need)
+                for name, wanted, gradient in zip(node.inputs, need, found, strict=True):
+                    if wanted and gradient is not None:
+                        known = gradients.get(name)
+                        # Not in place: a gradient may be shared between branches.
+                        gradients[name] = gradient if known is None else known + gradient
+            node.layer.cache = None
+        self._ran = []
+        return {name: gradients[name] for name in inputs if name in gradients}
+
+    @property
+    def loss(self) -> float:
+        """Weighted sum of the losses of the last forward pass (waits for a GPU)."""
+        if not self._losses:
+            raise RuntimeError("loss: no loss layer ran in the last forward pass")
+        return sum(
+            (self.nodes[name].weight or 0.0) * float(value.real)
+            for name, value in self._losses.items()
+        )
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """Each loss of the last forward pass, unweighted."""
+        return {name: float(value.real) for name, value in self._losses.items()}
+
+    def parameters(self) -> dict[str, Parameter]:
+        """All parameters by name, ``layer.parameter``."""
+        return {
+            f"{name}.{key}": parameter
+            for name, node in self.nodes.items()
+            for key, parameter in node.layer.params.items()
+        }
+
+    def zero_grad(self) -> None:
+        """Clear the gradients of all parameters."""
+        for parameter in self.parameters().values():
+            parameter.grad[...] = 0
+
+    def train(self, training: bool = True) -> Net:
+        """Run as in training from now on (dropout drops); returns the network."""
+        for node in self.nodes.values():
+            node.layer.training = training
+        return self
+
+    def eval(self) -> Net:
+        """Run as in use from now on; returns the network."""
+        return self.train(False)
+
+    def state(self) -> dict[str, Any]:
+        """Random state, as JSON-able values."""
+        return {"rng": self.rng.bit_generator.state}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continue with the random numbers that `state` would have drawn next.
+
+        Raises
+        ------
+        ValueError
+            If it is not a state of this network's generator.
+        """
+        try:
+            self.rng.bit_generator.state = state["rng"]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"state: not the random state of a network ({error})") from error
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Copies of all parameters on the host."""
+        return {
+            name: p.data.get() if array_module(p.data) is not np else p.data.copy()
+            for name, p in self.parameters().items()
+        }
+
+    def set_weights(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Overwrite all parameters.
+
+        Raises
+        ------
+        ValueError
+            If names or shapes differ from this network's; nothing is written then.
+        """
+        own = self.parameters()
+        faults = [f"{name} is missing" for name in own.keys() - arrays.keys()]
+        faults += [f"{name} is unknown" for name in arrays.keys() - own.keys()]
+        faults += [
+            f"{name}: expected {own[name].data.shape}, got {arrays[name].shape}"
+            for name in own.keys() & arrays.keys()
+            if own[name].data.shape != arrays[name].shape
+        ]
+        if faults:
+            more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
+            raise ValueError(f"weights of another network: {'; '.join(sorted(faults)[:5])}{more}")
+        for name, parameter in own.items():
+            parameter.data[...] = self.xp.asarray(arrays[name], self.dtype)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the weights and the description to ``.npz`` or ``.safetensors``, atomically."""
+        metadata = {"format": "segaware_np network", "description": self.description}
+        save_arrays(path, self.weights(), metadata)
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Read weights that `save` wrote.
+
+        Raises
+        ------
+        FormatError
+            If the file is damaged or holds no network.
+        ValueError
+            If it holds another network.
+        """
+        arrays, metadata = load_arrays(path)
+        if metadata.get("format") != "segaware_np network":
+            raise FormatError(f"{path}: not a saved network")
+        self.set_weights(arrays)
+
+    def summary(self) -> str:
+        """Table of layers, their inputs, output shapes (of the last run) and parameters."""
+        rows = [("layer", "type", "inputs", "output", "parameters")]
+        total = 0
+        for name, node in self.nodes.items():
+            count = sum(p.data.size for p in node.layer.params.values())
+            total += count
+            shape = "x".join(map(str, self._shapes.get(name, ())))
+            kind = type(node.layer).__name__
+            rows.append((name, kind, ", ".join(node.inputs), shape, f"{count:,}" if count else ""))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
+        return "\n".join([*lines, f"{total:,} parameters"])
+
+    def _ends(self) -> list[str]:
+        read = {name for node in self.nodes.values() for name in node.inputs}
+        return [name for name in self.nodes if name not in read]
+
+    def _plan(self, outputs: list[str]) -> list[Node]:
+        """The layers that the outputs depend on, in order."""
+        unknown = [name for name in outputs if name not in self.nodes]
+        if unknown:
+            raise ValueError(f"outputs: expected names of layers, got {unknown}")
+        needed = set(outputs)
+        for node in reversed(self.nodes.values()):
+            if node.name in needed:
+                needed.update(node.inputs)
+        return [node for node in self.nodes.values() if node.name in needed]
+
+    def _check_inputs(
+        self, inputs: Mapping[str, Array], plan: list[Node], outputs: list[str]
+    ) -> dict[str, Array]:
+        needed = {name for node in plan for name in node.inputs} & set(self.inputs)
+        missing = sorted(needed - inputs.keys())
+        if missing:
+            raise ValueError(f"inputs: {missing} are needed for {outputs} and missing")
+        unknown = sorted(inputs.keys() - set(self.inputs))
+        if unknown:
+            raise ValueError(f"inputs: expected names out of {list(self.inputs)}, got {unknown}")
+        for name in needed:
+            value = inputs[name]
+            if array_module(value) is not self.xp:
+                raise TypeError(f"{name}: expected a {self.xp.__name__} array, as the network's")
+            if value.dtype.kind not in "iu" and value.dtype != self.dtype:
+                raise TypeError(f"{name}: expected {self.dtype}, as the network, got {value.dtype}")
+        return {name: inputs[name] for name in needed}
+
+    def _useful(self, inputs: tuple[str, ...]) -> set[str]:
+        """Names through which a gradient reaches a parameter that learns or a wanted input."""
+        useful = set(inputs)
+        for node in self._ran:
+            learns = any(p.lr_mult for p in node.layer.params.values())
+            if learns or any(name in useful for name in node.inputs):
+                useful.add(node.name)
+        return useful
