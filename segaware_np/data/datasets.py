@@ -68,8 +68,8 @@ class _FilePairs:
 class PairList(_FilePairs):
     """Pairs from a text file, one a line: ``image label``, or ``image`` alone for prediction.
 
-    Fields are separated by tabs if the line has one (so that names may hold spaces), else by
-    white space; empty lines are skipped.
+    Fields are separated by a tab if the line has one (so that names may hold spaces: a tab after
+    the only name will do), else by white space; empty lines are skipped.
 
     Parameters
     ----------
@@ -95,10 +95,10 @@ class PairList(_FilePairs):
         list_file = Path(list_file)
         pairs: list[tuple[Path, Path | None]] = []
         for place, line in _lines(list_file):
-            fields = line.split("\t" if "\t" in line else None)
-            if len(fields) not in (1, 2):
+            fields = [name.strip() for name in line.split("\t" if "\t" in line else None)]
+            paths = [_under(root, list_file.parent, name) for name in fields if name]
+            if len(paths) not in (1, 2):
                 raise FormatError(f"{place}: expected 'image label' or 'image', got {line!r}")
-            paths = [_under(root, list_file.parent, field.strip()) for field in fields]
             for path in paths:
                 if not path.is_file():
                     raise FileNotFoundError(f"{place}: no such file: {path}")
@@ -176,7 +176,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
         raise FormatError(f"{path}: expected at least one line, got none")
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
-            yield f"{path}:{number}", line.strip()
+            yield f"{path}:{number}", line
 
 
 def _under(root: str | os.PathLike[str] | None, parent: Path, name: str) -> Path:

@@ -101,8 +101,8 @@ def _place(
     top, left = max(0, int(centre_y - margin)), max(0, int(centre_x - margin))
     area = np.s_[top : int(centre_y + margin) + 1, left : int(centre_x + margin) + 1]
     patch = image[area]
-    y, x = np.ogrid[: patch.shape[0], : patch.shape[1]]
-    dy, dx = (y + top - centre_y) / radius, (x + left - centre_x) / radius
+    dy = (np.arange(top, top + patch.shape[0])[:, None] - centre_y) / radius
+    dx = (np.arange(left, left + patch.shape[1]) - centre_x) / radius
     angle = rng.uniform(0, TURN)
     u = (np.cos(angle) * dx + np.sin(angle) * dy).astype(np.float32)
     v = (np.cos(angle) * dy - np.sin(angle) * dx).astype(np.float32)
