@@ -1,0 +1,374 @@
+"""The fields of Caffe's messages and of those that the authors' fork adds, in `schema`'s notation.
+
+``raw`` holds anything: the parameters of layer types that this library refuses by their type.
+"""
+
+DESCRIPTION = """
+NetParameter
+  name str
+  input str*
+  input_shape BlobShape*
+  input_dim int*
+  force_backward bool
+  state NetState
+  debug_info bool
+  layer LayerParameter*
+  layers raw*
+BlobShape
+  dim int*
+NetState
+  phase TRAIN|TEST TEST
+  level int
+  stage str*
+NetStateRule
+  phase TRAIN|TEST
+  min_level int
+  max_level int
+  stage str*
+  not_stage str*
+ParamSpec
+  name str
+  share_mode STRICT|PERMISSIVE
+  lr_mult float 1
+  decay_mult float 1
+LayerParameter
+  name str
+  type str
+  bottom str*
+  top str*
+  phase TRAIN|TEST
+  loss_weight float*
+  param ParamSpec*
+  blobs raw*
+  propagate_down bool*
+  include NetStateRule*
+  exclude NetStateRule*
+  deletetop bool
+  deletebottom bool
+  pullsfrom str none
+  transform_param TransformationParameter
+  loss_param LossParameter
+  accuracy_param AccuracyParameter
+  argmax_param ArgMaxParameter
+  batch_norm_param BatchNormParameter
+  bias_param BiasParameter
+  channel_reduce_param ChannelReduceParameter
+  concat_param ConcatParameter
+  convolution_param ConvolutionParameter
+  crop_param CropParameter
+  dist_loss_param DistLossParameter
+  dropout_param DropoutParameter
+  dummy_data_param DummyDataParameter
+  eltwise_param EltwiseParameter
+  elu_param ELUParameter
+  exp_param ExpParameter
+  flatten_param FlattenParameter
+  hdf5_data_param HDF5DataParameter
+  im2dist_param Im2distParameter
+  im2parity_param Im2parityParameter
+  image_data_param ImageDataParameter
+  inner_product_param InnerProductParameter
+  input_param InputParameter
+  interp_param InterpParameter
+  log_param ExpParameter
+  norm_conv_param NormConvParameter
+  norm_conv_meanfield_param NormConvMeanfieldParameter
+  pooling_param PoolingParameter
+  power_param PowerParameter
+  prelu_param PReLUParameter
+  reduction_param ReductionParameter
+  relu_param ReLUParameter
+  replicate_param ReplicateParameter
+  reshape_param ReshapeParameter
+  scale_param ScaleParameter
+  seg_accuracy_param SegAccuracyParameter
+  sigmoid_param EngineParameter
+  slice_param SliceParameter
+  softmax_param SoftmaxParameter
+  tanh_param EngineParameter
+  threshold_param ThresholdParameter
+  tile_param TileParameter
+  two_image_data_param TwoImageDataParameter
+  contrastive_loss_param raw
+  data_param raw
+  embed_param raw
+  four_image_data_param raw
+  hdf5_output_param raw
+  hinge_loss_param raw
+  infogain_loss_param raw
+  lrn_param raw
+  mat_read_param raw
+  mat_write_param raw
+  memory_data_param raw
+  multi_stage_meanfield_param raw
+  mvn_param raw
+  python_param raw
+  spp_param raw
+  window_data_param raw
+TransformationParameter
+  scale float 1
+  mirror bool
+  crop_size int
+  mean_file str
+  mean_value float*
+  force_color bool
+  force_gray bool
+  scale_factors float*
+LossParameter
+  ignore_label int
+  normalization FULL|VALID|BATCH_SIZE|NONE VALID
+  normalize bool
+  weight_source str
+AccuracyParameter
+  top_k int 1
+  axis int 1
+  ignore_label int
+ArgMaxParameter
+  out_max_val bool
+  top_k int 1
+  axis int
+BatchNormParameter
+  use_global_stats bool
+  moving_average_fraction float 0.999
+  eps float 1e-5
+  update_global_stats bool
+BiasParameter
+  axis int 1
+  num_axes int 1
+  filler FillerParameter
+ChannelReduceParameter
+  num_channels int 1
+  operation SUM|MAX MAX
+ConcatParameter
+  axis int 1
+  concat_dim int 1
+ConvolutionParameter
+  num_output int
+  bias_term bool true
+  bottom_is_im2col bool
+  normalized_convolution bool
+  pad int*
+  kernel_size int*
+  stride int*
+  dilation int*
+  pad_h int
+  pad_w int
+  kernel_h int
+  kernel_w int
+  stride_h int
+  stride_w int
+  group int 1
+  weight_filler FillerParameter
+  bias_filler FillerParameter
+  engine DEFAULT|CAFFE|CUDNN
+  axis int 1
+  force_nd_im2col bool
+CropParameter
+  axis int 2
+  offset int*
+DistLossParameter
+  ignore_label int
+  alpha float
+  beta float
+DropoutParameter
+  dropout_ratio float 0.5
+DummyDataParameter
+  data_filler FillerParameter*
+  shape BlobShape*
+  num int*
+  channels int*
+  height int*
+  width int*
+EltwiseParameter
+  operation PROD|SUM|MAX SUM
+  coeff float*
+  stable_prod_grad bool true
+ELUParameter
+  alpha float 1
+EngineParameter
+  engine DEFAULT|CAFFE|CUDNN
+ExpParameter
+  base float -1
+  scale float 1
+  shift float 0
+FillerParameter
+  type str constant
+  value float 0
+  min float 0
+  max float 1
+  mean float 0
+  std float 1
+  sparse int -1
+  variance_norm FAN_IN|FAN_OUT|AVERAGE
+FlattenParameter
+  axis int 1
+  end_axis int -1
+HDF5DataParameter
+  source str
+  batch_size int
+  shuffle bool
+Im2distParameter
+  norm L1|L2 L2
+  remove_center bool
+  remove_bounds bool
+Im2parityParameter
+  ignore_label int
+ImageDataParameter
+  source str
+  batch_size int 1
+  rand_skip int
+  shuffle bool
+  new_height int
+  new_width int
+  is_color bool true
+  scale float 1
+  mean_file str
+  crop_size int
+  mirror bool
+  root_folder str
+  label_type NONE|IMAGE|PIXEL IMAGE
+InnerProductParameter
+  num_output int
+  bias_term bool true
+  weight_filler FillerParameter
+  bias_filler FillerParameter
+  axis int 1
+  transpose bool
+InputParameter
+  shape BlobShape*
+InterpParameter
+  height int
+  width int
+  zoom_factor int 1
+  shrink_factor int 1
+  pad_beg int
+  pad_end int
+NormConvParameter
+  scale_term bool true
+  norm L1|L2 L2
+  scale_filler FillerParameter
+  remove_center bool
+  remove_bounds bool
+NormConvMeanfieldParameter
+  compatibility_mode POTTS
+  threshold float
+  num_iterations int 1
+  spatial_filter_weight float 1
+  bilateral_filter_weight float 1
+  forced_spatial_filter_weight float
+  forced_bilateral_filter_weight float
+  iter_multiplier float 1
+  norm L1|L2*
+  scale_term bool*
+  scale float*
+  remove_center bool*
+  remove_bounds bool*
+  bias_term bool*
+  pad int*
+  kernel_size int*
+  stride int*
+  dilation int*
+  group int*
+  weight_filler FillerParameter*
+  bias_filler FillerParameter*
+  engine DEFAULT|CAFFE|CUDNN
+PoolingParameter
+  pool MAX|AVE|STOCHASTIC
+  pad int
+  pad_h int
+  pad_w int
+  kernel_size int
+  kernel_h int
+  kernel_w int
+  stride int 1
+  stride_h int
+  stride_w int
+  engine DEFAULT|CAFFE|CUDNN
+  global_pooling bool
+PowerParameter
+  power float 1
+  scale float 1
+  shift float 0
+PReLUParameter
+  filler FillerParameter
+  channel_shared bool
+ReductionParameter
+  operation SUM|ASUM|SUMSQ|MEAN
+  axis int 0
+  coeff float 1
+ReLUParameter
+  negative_slope float 0
+  engine DEFAULT|CAFFE|CUDNN
+ReplicateParameter
+  axis int 1
+  num_copies int 2
+ReshapeParameter
+  shape BlobShape
+  axis int 0
+  num_axes int -1
+ScaleParameter
+  axis int 1
+  num_axes int 1
+  filler FillerParameter
+  bias_term bool
+  bias_filler FillerParameter
+SegAccuracyParameter
+  ignore_label int*
+  reset bool true
+SliceParameter
+  axis int 1
+  slice_point int*
+  slice_dim int 1
+SoftmaxParameter
+  engine DEFAULT|CAFFE|CUDNN
+  axis int 1
+ThresholdParameter
+  threshold float 0
+TileParameter
+  axis int 1
+  tiles int
+TwoImageDataParameter
+  first_is_color bool true
+  second_is_color bool
+SolverParameter
+  net str
+  net_param NetParameter
+  train_net str
+  test_net str*
+  train_net_param NetParameter
+  test_net_param NetParameter*
+  train_state NetState
+  test_state NetState*
+  test_iter int*
+  test_interval int
+  test_compute_loss bool
+  test_initialization bool true
+  base_lr float
+  display int
+  average_loss int 1
+  max_iter int
+  iter_size int 1
+  lr_policy str
+  gamma float
+  power float
+  momentum float
+  weight_decay float
+  regularization_type str L2
+  stepsize int
+  stepvalue int*
+  clip_gradients float -1
+  snapshot int
+  snapshot_prefix str
+  snapshot_diff bool
+  snapshot_format HDF5|BINARYPROTO BINARYPROTO
+  solver_mode CPU|GPU GPU
+  device_id int
+  random_seed int -1
+  type str SGD
+  delta float 1e-8
+  momentum2 float 0.999
+  rms_decay float 0
+  debug_info bool
+  snapshot_after_train bool true
+  solver_type SGD|NESTEROV|ADAGRAD|RMSPROP|ADADELTA|ADAM
+"""

@@ -1,0 +1,89 @@
+"""Batch normalisation, with stored statistics or with those of the batch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from segaware_np.xp import Array, array_module, check_array
+
+
+class BatchNormCache(NamedTuple):
+    y: Array | None  # None where the statistics were given: then they are constants
+    deviation: Array  # sqrt(variance + eps), one a channel
+
+
+class Statistics(NamedTuple):
+    """Statistics that a batch was normalised with."""
+
+    mean: Array
+    variance: Array
+
+
+def batch_norm_forward(
+    x: Array, mean: Array | None = None, variance: Array | None = None, eps: float = 1e-5
+) -> tuple[Array, BatchNormCache]:
+    """Normalise every channel, ``y = (x - mean) / sqrt(variance + eps)``.
+
+    Parameters
+    ----------
+    x : (N, C, ...) float array
+    mean, variance : (C,) array, optional
+        Stored statistics. Both None: those of the batch, over samples and pixels.
+    eps : float
+
+    Returns
+    -------
+    y : array
+        Of the shape of `x`.
+    cache : BatchNormCache
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the arrays do not go together, or only one statistic is given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y, _ = batch_norm_forward(np.array([[[1.0, 3.0]]]), eps=0.0)
+    >>> y.tolist()
+    [[[-1.0, 1.0]]]
+    """
+    check_array("x", x)
+    if x.ndim < 2:
+        raise ValueError(f"x: expected shape (N, C, ...), got {x.shape}")
+    if (mean is None) != (variance is None):
+        raise ValueError("mean, variance: expected both or neither")
+    stored = mean is not None
+    if mean is None or variance is None:
+        mean, variance = batch_statistics(x)
+    for name, array in (("mean", mean), ("variance", variance)):
+        check_array(name, array, (x.shape[1],), like=x)
+    deviation = array_module(x).sqrt(variance + x.dtype.type(eps))
+    y = (x - _channels(mean, x)) / _channels(deviation, x)
+    return y, BatchNormCache(None if stored else y, deviation)
+
+
+def batch_norm_backward(dy: Array, cache: BatchNormCache) -> Array:
+    """``dx = dy / deviation`` with stored statistics; with those of the batch, less its means:
+
+    ``dx = (dy - mean(dy) - y mean(dy y)) / deviation``
+    """
+    y, deviation = cache
+    if y is not None:
+        check_array("dy", dy, y.shape, like=y)
+        axes = (0, *range(2, dy.ndim))
+        dy = dy - dy.mean(axes, keepdims=True) - y * (dy * y).mean(axes, keepdims=True)
+    return dy / _channels(deviation, dy)
+
+
+def batch_statistics(x: Array) -> Statistics:
+    """Mean and (biased) variance of every channel over samples and pixels."""
+    axes = (0, *range(2, x.ndim))
+    mean = x.mean(axes)
+    centred = x - _channels(mean, x)
+    return Statistics(mean, (centred * centred).mean(axes))
+
+
+def _channels(values: Array, x: Array) -> Array:
+    return values.reshape(-1, *(1,) * (x.ndim - 2))

@@ -1,0 +1,90 @@
+"""Segmentation-aware bilateral filter: smoothing that stops where the embedding changes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from segaware_np.ops.convolution import needed
+from segaware_np.ops.distance import DistanceCache, distance_backward, distance_forward
+from segaware_np.ops.mask import MaskCache, normalized_mask_backward, normalized_mask_forward
+from segaware_np.ops.masked_sum import MaskedSumCache, masked_sum_backward, masked_sum_forward
+from segaware_np.window import Window
+from segaware_np.xp import Array, check_array
+
+ALL = frozenset({"x", "embedding", "scale"})
+
+
+class BilateralCache(NamedTuple):
+    distance: DistanceCache
+    mask: MaskCache
+    sum: MaskedSumCache
+
+
+def bilateral_filter_forward(
+    x: Array,
+    embedding: Array,
+    scale: Array | float = 1.0,
+    *,
+    window: Window,
+    norm: str = "L2",
+    remove_center: bool = False,
+    remove_bounds: bool = True,
+) -> tuple[Array, BilateralCache]:
+    """Average every pixel with the neighbours whose embedding is like its own.
+
+    ``y[n, c, p] = sum_k m[n, k, p] x[n, c, p + delta_k]``, ``m = softmax over k of (-s d)``:
+    normalised convolution with depthwise weights of 1. With colour and position as the embedding
+    and L2 distances it is the (joint) bilateral filter.
+
+    Parameters
+    ----------
+    x : (N, C, H, W) float array
+        What is filtered: an image, scores, features.
+    embedding : (N, E, H, W) array
+        What guides the filter.
+    scale : float or 0-d array
+        The scale s of the distances: larger keeps finer differences.
+    window : Window
+    norm, remove_center, remove_bounds
+        As for `distance_forward`. By default neighbours outside the image have no weight.
+
+    Returns
+    -------
+    y : (N, C, Ho, Wo) array
+    cache : BilateralCache
+
+    Raises
+    ------
+    TypeError, ValueError
+        If shapes, dtypes or array modules do not go together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[[[0.0, 2.0, 8.0]]]])
+    >>> e = np.array([[[[0.0, 0.0, 99.0]]]])  # the third pixel is of another region
+    >>> y, _ = bilateral_filter_forward(x, e, window=Window((1, 3), pad=(0, 1)))
+    >>> y.ravel().tolist()
+    [1.0, 1.0, 8.0]
+    """
+    check_array("x", x, ("N", "C", "H", "W"))
+    check_array("embedding", embedding, (x.shape[0], "E", *x.shape[2:]), like=x)
+    d, distance = distance_forward(embedding, window, norm, remove_center, remove_bounds)
+    m, mask = normalized_mask_forward(d, scale)
+    y, total = masked_sum_forward(x, m, window)
+    return y, BilateralCache(distance, mask, total)
+
+
+def bilateral_filter_backward(
+    dy: Array, cache: BilateralCache, need: Collection[str] = ALL
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Gradients ``(dx, dembedding, dscale)``; those not in `need` are None."""
+    need = needed(need, ALL, True)
+    inner = (need & {"x"}) | ({"mask"} if need & {"embedding", "scale"} else set())
+    dx, dmask = masked_sum_backward(dy, cache.sum, inner)
+    if dmask is None:
+        return dx, None, None
+    ddistance, dscale = normalized_mask_backward(dmask, cache.mask)
+    dembedding = distance_backward(ddistance, cache.distance) if "embedding" in need else None
+    return dx, dembedding, dscale if "scale" in need else None

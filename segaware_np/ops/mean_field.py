@@ -1,0 +1,175 @@
+"""Mean-field inference of a conditional random field with segmentation-aware filters."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from segaware_np.ops.convolution import correlate, mix, mix_transposed
+from segaware_np.ops.distance import DistanceCache, distance_backward, distance_forward
+from segaware_np.ops.mask import MaskCache, normalized_mask_backward, normalized_mask_forward
+from segaware_np.ops.masked_sum import MaskedSumCache, masked_sum_backward, masked_sum_forward
+from segaware_np.ops.softmax import softmax_backward, softmax_forward
+from segaware_np.window import Window
+from segaware_np.xp import Array, check_array
+
+Flags = tuple[bool, bool]
+
+
+class Filter(NamedTuple):
+    """One of the two averaging filters: its mask, made once, and the way back to its features."""
+
+    mask: Array
+    window: Window
+    distance: DistanceCache
+    softmax: MaskCache
+
+
+class Iteration(NamedTuple):
+    """What one iteration leaves for its way back."""
+
+    probability: Array
+    filtered: tuple[Array, ...]  # by each filter
+    message: Array
+
+
+class MeanFieldCache(NamedTuple):
+    filters: tuple[Filter, ...]
+    weights: tuple[Array, ...]  # of each filter, C x C
+    compatibility: Array
+    iterations: list[Iteration]
+
+
+def mean_field_forward(
+    unary: Array,
+    first_q: Array,
+    f1: Array,
+    f2: Array | None,
+    ws: Array | None,
+    wb: Array,
+    wc: Array,
+    *,
+    window1: Window,
+    window2: Window | None = None,
+    iterations: int,
+    scale1: float = 1.0,
+    scale2: float = 1.0,
+    remove_center: Flags = (True, True),
+    remove_bounds: Flags = (True, True),
+) -> tuple[Array, MeanFieldCache]:
+    """Refine scores by the opinions of the neighbours that look alike.
+
+    Each iteration computes::
+
+        P = softmax over classes of Q
+        a = average of P by f2, b = average of P by f1      (masks softmax(-s d), L2 distances)
+        M = Ws a + Wb b
+        Q = U - Wc M
+
+    The masks do not depend on Q: they are made once for all iterations.
+
+    Parameters
+    ----------
+    unary, first_q : (N, C, H, W) float array
+        Scores U, and the logits that the first iteration starts from (often U itself).
+    f1 : (N, E, H, W) array
+        Features of the bilateral filter: an embedding or a colour image, with position.
+    f2 : (N, E2, H, W) array or None
+        Features of the spatial filter: position. None leaves that filter out, with `ws` and
+        `window2`.
+    ws, wb : (C, C) array
+        Weights of the spatial and of the bilateral filter (start: identity).
+    wc : (C, C) array
+        Compatibility of classes (start: minus identity, the Potts model).
+    window1, window2 : Window
+        Of stride 1, with outputs as large as their input.
+    iterations : int
+        At least 1.
+    scale1, scale2 : float
+        Scales s of the distances in f1 and in f2.
+    remove_center, remove_bounds : (bool, bool)
+        Whether the filters of f1 and of f2 leave out the pixel itself, and neighbours outside
+        the image.
+
+    Returns
+    -------
+    q : (N, C, H, W) array
+        The last Q, not normalised.
+    cache : MeanFieldCache
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the arrays do not go together or a window changes the size.
+
+    Notes
+    -----
+    Harley, Derpanis, Kokkinos (ICCV 2017), section 3.4, after Zheng et al.: *Conditional Random
+    Fields as Recurrent Neural Networks* (ICCV 2015).
+    """
+    check_array("unary", unary, ("N", "C", "H", "W"))
+    check_array("first_q", first_q, unary.shape, like=unary)
+    if iterations < 1:
+        raise ValueError(f"iterations: expected at least 1, got {iterations}")
+    if not (f2 is None) == (ws is None) == (window2 is None):
+        raise ValueError("f2, ws, window2: expected all three or none of them")
+    for name, matrix in (("ws", ws), ("wb", wb), ("wc", wc)):
+        if matrix is not None:
+            check_array(name, matrix, (unary.shape[1],) * 2, like=unary)
+    flags = list(zip(remove_center, remove_bounds, strict=True))
+    filters = [_filter("1", f1, unary, window1, scale1, flags[0])]
+    weights = [wb]
+    if f2 is not None and ws is not None and window2 is not None:
+        filters.append(_filter("2", f2, unary, window2, scale2, flags[1]))
+        weights.append(ws)
+
+    q, steps = first_q, []
+    for _ in range(iterations):
+        p, _ = softmax_forward(q)
+        filtered = tuple(masked_sum_forward(p, f.mask, f.window)[0] for f in filters)
+        message = sum(mix(w, a, 1) for w, a in zip(weights, filtered, strict=True))
+        q = unary - mix(wc, message, 1)
+        steps.append(Iteration(p, filtered, message))
+    return q, MeanFieldCache(tuple(filters), tuple(weights), wc, steps)
+
+
+def mean_field_backward(dq: Array, cache: MeanFieldCache) -> tuple[Array | None, ...]:
+    """Gradients ``(dunary, dfirst_q, df1, df2, dws, dwb, dwc)``, None where there was no input.
+
+    Backwards through the iterations; what reaches the masks and the matrices is summed over them
+    before the masks' own way back, which is walked once.
+    """
+    filters, weights, wc, steps = cache
+    dunary, dwc = dq.copy(), 0
+    dweights, dmasks = [0] * len(filters), [0] * len(filters)
+    for number, (p, filtered, message) in reversed(list(enumerate(steps))):
+        dpair = -dq
+        dwc = dwc + correlate(dpair, message, 1)
+        dmessage = mix_transposed(wc, dpair, 1)
+        dp = 0
+        for i, (f, w, a) in enumerate(zip(filters, weights, filtered, strict=True)):
+            dweights[i] = dweights[i] + correlate(dmessage, a, 1)
+            da = mix_transposed(w, dmessage, 1)
+            back = masked_sum_backward(da, MaskedSumCache(p, f.mask, f.window))
+            dp, dmasks[i] = dp + back[0], dmasks[i] + back[1]
+        dq = softmax_backward(dp, p)
+        if number:  # the Q that this iteration started from is U - Wc M as well
+            dunary += dq
+    dfeatures = [
+        distance_backward(normalized_mask_backward(dmask, f.softmax)[0], f.distance)
+        for dmask, f in zip(dmasks, filters, strict=True)
+    ]
+    df1, df2 = [*dfeatures, None][:2]
+    dwb, dws = [*dweights, None][:2]
+    return dunary, dq, df1, df2, dws, dwb, dwc
+
+
+def _filter(
+    name: str, features: Array, unary: Array, window: Window, scale: float, flags: Flags
+) -> Filter:
+    n, _, *shape = unary.shape
+    check_array(f"f{name}", features, (n, "E", *shape), like=unary)
+    if window.output_shape(features.shape[2:]) != tuple(shape):
+        raise ValueError(f"window{name}: expected outputs as large as the input, got {window}")
+    d, distance = distance_forward(features, window, "L2", *flags)
+    mask, softmax = normalized_mask_forward(d, scale)
+    return Filter(mask, window, distance, softmax)

@@ -1,0 +1,110 @@
+"""Normalised convolution: a cross-bilateral filter with learned weights (NormConv)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from segaware_np.ops.convolution import needed
+from segaware_np.ops.distance import DistanceCache, distance_backward, distance_forward
+from segaware_np.ops.mask import MaskCache, normalized_mask_backward, normalized_mask_forward
+from segaware_np.ops.segaware_convolution import (
+    SegawareConvolutionCache,
+    segaware_convolution_backward,
+    segaware_convolution_forward,
+)
+from segaware_np.window import Window
+from segaware_np.xp import Array, check_array
+
+ALL = frozenset({"x", "embedding", "weight", "bias", "scale"})
+
+
+class NormalizedConvolutionCache(NamedTuple):
+    distance: DistanceCache
+    mask: MaskCache
+    convolution: SegawareConvolutionCache
+
+
+def normalized_convolution_forward(
+    x: Array,
+    embedding: Array,
+    weight: Array,
+    bias: Array | None = None,
+    scale: Array | float = 1.0,
+    *,
+    window: Window,
+    groups: int = 1,
+    norm: str = "L2",
+    remove_center: bool = False,
+    remove_bounds: bool = False,
+) -> tuple[Array, NormalizedConvolutionCache]:
+    """Convolution whose windows are weighted by a softmax over embedding distances.
+
+    ``y[n, o, p] = b[o] + sum_{c, k} W[o, c, k] m[n, k, p] x[n, c, p + delta_k]`` with
+    ``m = softmax over k of (-s d)``: three operations, `distance_forward`,
+    `normalized_mask_forward` and `segaware_convolution_forward`, one behind the other.
+
+    Parameters
+    ----------
+    x : (N, C, H, W) float array
+    embedding : (N, E, H, W) array
+    weight : (O, C/groups, kh, kw) array
+    bias : (O,) array, optional
+    scale : float or 0-d array
+        The scale s of the distances.
+    window : Window
+    groups : int
+        They share the mask.
+    norm, remove_center, remove_bounds
+        As for `distance_forward`.
+
+    Returns
+    -------
+    y : (N, O, Ho, Wo) array
+    cache : NormalizedConvolutionCache
+
+    Raises
+    ------
+    TypeError, ValueError
+        If shapes, dtypes or array modules do not go together.
+
+    Notes
+    -----
+    Harley, Derpanis, Kokkinos (ICCV 2017), eq. 3.
+
+    Examples
+    --------
+    With a constant embedding and weights of 1 it averages:
+
+    >>> import numpy as np
+    >>> x, e = np.arange(9.0).reshape(1, 1, 3, 3), np.zeros((1, 2, 3, 3))
+    >>> weight, window = np.ones((1, 1, 3, 3)), Window(3)
+    >>> normalized_convolution_forward(x, e, weight, window=window)[0].item()
+    4.0
+    """
+    check_array("x", x, ("N", "C", "H", "W"))
+    check_array("embedding", embedding, (x.shape[0], "E", *x.shape[2:]), like=x)
+    d, distance = distance_forward(embedding, window, norm, remove_center, remove_bounds)
+    m, mask = normalized_mask_forward(d, scale)
+    y, convolution = segaware_convolution_forward(x, m, weight, bias, window=window, groups=groups)
+    return y, NormalizedConvolutionCache(distance, mask, convolution)
+
+
+def normalized_convolution_backward(
+    dy: Array, cache: NormalizedConvolutionCache, need: Collection[str] = ALL
+) -> tuple[Array | None, Array | None, Array | None, Array | None, Array | None]:
+    """Gradients ``(dx, dembedding, dweight, dbias, dscale)``; those not in `need` are None.
+
+    The chain backwards: convolution, mask, distance.
+    """
+    need = needed(need, ALL, cache.convolution.has_bias)
+    inner = need & {"x", "weight", "bias"}
+    masked = bool(need & {"embedding", "scale"})
+    dx, dmask, dweight, dbias = segaware_convolution_backward(
+        dy, cache.convolution, inner | ({"mask"} if masked else set())
+    )
+    if not masked:
+        return dx, None, dweight, dbias, None
+    ddistance, dscale = normalized_mask_backward(dmask, cache.mask)
+    dembedding = distance_backward(ddistance, cache.distance) if "embedding" in need else None
+    return dx, dembedding, dweight, dbias, dscale if "scale" in need else None

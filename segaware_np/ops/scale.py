@@ -1,0 +1,90 @@
+"""Scale and bias: a learned factor and a learned summand, broadcast over the other axes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from segaware_np.ops.convolution import needed
+from segaware_np.xp import Array, check_array
+
+ALL = frozenset({"x", "scale", "bias"})
+
+
+class ScaleCache(NamedTuple):
+    x: Array | None  # kept only where a factor is there to learn
+    scale: Array | None
+    has_bias: bool
+    axis: int
+    shape: tuple[int, ...]  # of scale and bias
+
+
+def scale_forward(
+    x: Array, scale: Array | None, bias: Array | None = None, axis: int = 1
+) -> tuple[Array, ScaleCache]:
+    """Scale and shift, ``y = scale x + bias``.
+
+    Parameters
+    ----------
+    x : float array
+    scale : array or None
+        Its shape is that of the axes of `x` from `axis` on, as many as it has: ``(C,)`` for one
+        factor a channel, ``()`` for one factor in all. None: no factor.
+    bias : array, optional
+        Of the same shape.
+    axis : int
+
+    Returns
+    -------
+    y : array
+        Of the shape of `x`.
+    cache : ScaleCache
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the arrays do not go together, or neither scale nor bias is given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> scale_forward(np.ones((1, 2, 2)), np.array([2.0, 3.0]), np.array([0.0, 1.0]))[0].tolist()
+    [[[2.0, 2.0], [4.0, 4.0]]]
+    """
+    check_array("x", x)
+    given = scale if scale is not None else bias
+    if given is None:
+        raise ValueError("scale, bias: expected at least one of them")
+    shape = x.shape[axis : axis + given.ndim] if given.ndim else ()
+    for name, array in (("scale", scale), ("bias", bias)):
+        if array is not None:
+            check_array(name, array, shape, like=x)
+    y = x * _along(scale, x.ndim, axis) if scale is not None else x.copy()
+    if bias is not None:
+        y += _along(bias, x.ndim, axis)
+    kept = x if scale is not None else None
+    return y, ScaleCache(kept, scale, bias is not None, axis, shape)
+
+
+def scale_backward(
+    dy: Array, cache: ScaleCache, need: Collection[str] = ALL
+) -> tuple[Array | None, Array | None, Array | None]:
+    """``dx = scale dy``, ``dscale = sum dy x``, ``dbias = sum dy``; None if not in `need`."""
+    x, scale, has_bias, axis, shape = cache
+    need = needed(need, ALL, has_bias)
+    first, last = (axis, axis + len(shape)) if shape else (0, 0)
+    others = (*range(first), *range(last, dy.ndim))
+    dx = dscale = dbias = None
+    if "x" in need:
+        dx = dy * _along(scale, dy.ndim, axis) if scale is not None else dy
+    if "scale" in need and x is not None:
+        dscale = (dy * x).sum(others).reshape(shape)
+    if "bias" in need:
+        dbias = dy.sum(others).reshape(shape)
+    return dx, dscale, dbias
+
+
+def _along(factor: Array, ndim: int, axis: int) -> Array:
+    if not factor.ndim:
+        return factor
+    return factor.reshape(*factor.shape, *(1,) * (ndim - axis - factor.ndim))

@@ -1,0 +1,55 @@
+"""Tile: copies of an array side by side along one axis."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from segaware_np.xp import Array, array_module, check_array
+
+
+class TileCache(NamedTuple):
+    tiles: int
+    axis: int
+    length: int
+
+
+def tile_forward(x: Array, tiles: int, axis: int = 1) -> tuple[Array, TileCache]:
+    """Put copies of `x` side by side along an axis.
+
+    Parameters
+    ----------
+    x : float array
+    tiles : int
+        Number of copies, at least 1.
+    axis : int
+
+    Returns
+    -------
+    y : array
+        `tiles` times as long along that axis.
+    cache : TileCache
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` is not a floating-point array with that axis, or `tiles` less than 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> tile_forward(np.array([[1.0, 2.0]]), 2)[0].tolist()
+    [[1.0, 2.0, 1.0, 2.0]]
+    """
+    check_array("x", x)
+    if tiles < 1:
+        raise ValueError(f"tiles: expected at least 1, got {tiles}")
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"axis: expected one of the {x.ndim} axes of x, got {axis}")
+    axis %= x.ndim
+    return array_module(x).concatenate([x] * tiles, axis), TileCache(tiles, axis, x.shape[axis])
+
+
+def tile_backward(dy: Array, cache: TileCache) -> Array:
+    """``dx = sum over the copies of dy``."""
+    tiles, axis, length = cache
+    return dy.reshape(*dy.shape[:axis], tiles, length, *dy.shape[axis + 1 :]).sum(axis)
