@@ -93,7 +93,7 @@ def save_arrays(
             np.savez(file, **contents)
     elif path.suffix == ".safetensors":
         save = require("safetensors.numpy", extra="safetensors").save
-        plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        plain = {name: np.asarray(array, order="C") for name, array in arrays.items()}
         data = save(plain, metadata={_METADATA: text})
         with atomic_write(path) as file:
             file.write(data)
