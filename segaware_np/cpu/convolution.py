@@ -1,0 +1,299 @@
+"""Convolution and segmentation-aware convolution in bands that stay in the cache.
+
+A band is a few output rows of one image, a block some of its input channels. For each band and
+block the masked columns are written into a small buffer that is still in the cache when the
+matrix product reads it:
+
+* forward: ``y += W (m x')`` with x' the windows on x, a strided view (see `bands`);
+* backward, with ``G = W^T dy`` in the same buffer: ``dW += dy (m x')^T``, ``dm = sum_c G x'``, and
+  ``dx' += m G`` through the same strided view, now on dx.
+
+A plain convolution is the same without m.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from segaware_np.cpu.bands import BandedWindows, overlap
+from segaware_np.cpu.gemm import gemm
+from segaware_np.cpu.workspace import scratch
+from segaware_np.threads import get_num_threads, parallel
+from segaware_np.window import Pair, Window
+
+Gradient = np.ndarray | None
+
+
+def convolution(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, window: Window, groups: int
+) -> np.ndarray:
+    """Fast form of `segaware_np.ops.convolution.convolution`."""
+    return _forward(x, None, weight, bias, window, groups)
+
+
+def segaware_convolution(
+    x: np.ndarray,
+    mask: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    window: Window,
+    groups: int,
+) -> np.ndarray:
+    """Fast form of `segaware_np.ops.segaware_convolution.segaware_convolution`."""
+    return _forward(x, mask, weight, bias, window, groups)
+
+
+def convolution_grad(
+    dy: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray,
+    window: Window,
+    groups: int,
+    need: Collection[str],
+) -> tuple[Gradient, Gradient, Gradient]:
+    """Fast form of `segaware_np.ops.convolution.convolution_grad`."""
+    dx, _, dweight, dbias = _backward(dy, x, None, weight, window, groups, need)
+    return dx, dweight, dbias
+
+
+def segaware_convolution_grad(
+    dy: np.ndarray,
+    x: np.ndarray,
+    mask: np.ndarray,
+    weight: np.ndarray,
+    window: Window,
+    groups: int,
+    need: Collection[str],
+) -> tuple[Gradient, Gradient, Gradient, Gradient]:
+    """Fast form of `segaware_np.ops.segaware_convolution.segaware_convolution_grad`."""
+    return _backward(dy, x, mask, weight, window, groups, need)
+
+
+def _forward(
+    x: np.ndarray,
+    mask: np.ndarray | None,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    window: Window,
+    groups: int,
+) -> np.ndarray:
+    problem = _Problem(x, mask, weight, window, groups)
+    windows, images, matrix = problem.windows, problem.images, problem.matrix
+    y = np.empty((x.shape[0], weight.shape[0], *windows.count), x.dtype)
+
+    def work(job: tuple[int, Pair]) -> None:
+        n, band = job
+        out = _rows(y[n], band)
+        out[:] = 0 if bias is None else bias[:, None]
+        for block in problem.blocks:
+            seen = windows.look(images[n, block.channels], band)
+            columns = problem.columns(seen, n, band)
+            gemm(matrix[block.outputs, block.taps], columns, out[block.outputs], beta=1)
+
+    parallel(work, [(n, band) for n in range(x.shape[0]) for band in windows.bands()])
+    return y
+
+
+def _backward(
+    dy: np.ndarray,
+    x: np.ndarray,
+    mask: np.ndarray | None,
+    weight: np.ndarray,
+    window: Window,
+    groups: int,
+    need: Collection[str],
+) -> tuple[Gradient, Gradient, Gradient, Gradient]:
+    problem = _Problem(x, mask, weight, window, groups)
+    dy = np.ascontiguousarray(dy)
+    dx = np.zeros_like(problem.images) if "x" in need else None
+    dmask = np.zeros(mask.shape, x.dtype) if mask is not None and "mask" in need else None
+
+    def work(part: list[tuple[int, Pair]]) -> _Sums:
+        sums = _Sums(
+            np.zeros(problem.matrix.shape, x.dtype) if "weight" in need else None,
+            np.zeros(weight.shape[0], x.dtype) if "bias" in need else None,
+            [],
+        )
+        for n, rows in part:
+            target = None if dx is None else _Target(dx[n], problem.windows, rows)
+            for band in problem.windows.bands(*rows):
+                _band_backward(problem, n, band, _rows(dy[n], band), target, dmask, sums)
+            if target is not None:
+                sums.borders += [(n, *strip) for strip in target.borders]
+        return sums
+
+    parts = parallel(work, _parts(x.shape[0], problem.windows.count[0], get_num_threads()))
+    for n, start, strip in [border for part in parts for border in part.borders]:
+        dx[n, :, start : start + strip.shape[1]] += strip  # type: ignore[index]
+    return (
+        None if dx is None else dx.reshape(x.shape),
+        dmask,
+        sum(part.weight for part in parts).reshape(weight.shape) if "weight" in need else None,
+        sum(part.bias for part in parts) if "bias" in need else None,
+    )
+
+
+def _band_backward(
+    problem: _Problem,
+    n: int,
+    band: Pair,
+    dy: np.ndarray,
+    target: _Target | None,
+    dmask: np.ndarray | None,
+    sums: _Sums,
+) -> None:
+    windows, matrix = problem.windows, problem.matrix
+    if sums.bias is not None:
+        sums.bias += dy.sum(1)
+    for block in problem.blocks:
+        seen = windows.look(problem.images[n, block.channels], band)
+        if sums.weight is not None:
+            columns = problem.columns(seen, n, band)
+            part = sums.weight[block.outputs, block.taps]
+            gemm(dy[block.outputs], columns.T, part, beta=1)
+        if target is None and dmask is None:
+            continue
+        arrived = scratch("columns", seen.shape, seen.dtype)
+        gemm(matrix[block.outputs, block.taps].T, dy[block.outputs], _flat(arrived))
+        if dmask is not None:
+            dm = scratch("dmask", seen.shape[1:], seen.dtype)
+            np.einsum("cijrl,cijrl->ijrl", seen, arrived, out=dm)
+            windows.clear(dm, band)
+            out = dmask[n, :, band[0] : band[1]]
+            out += dm.reshape(out.shape)
+        if target is not None:
+            if problem.mask is not None:
+                arrived *= problem.mask_band(n, band)
+            target.add(block.channels, arrived, band)
+
+
+class _Block(NamedTuple):
+    """Input channels, and the outputs and columns of the weight matrix that belong to them."""
+
+    channels: slice
+    outputs: slice
+    taps: slice
+
+
+@dataclass
+class _Sums:
+    """What one thread sums up on its own: parts of dW and db, strips of dx beside its part."""
+
+    weight: np.ndarray | None
+    bias: np.ndarray | None
+    borders: list[tuple[int, int, np.ndarray]]
+
+
+class _Problem:
+    """The inputs in the shapes that bands and BLAS want."""
+
+    def __init__(
+        self,
+        x: np.ndarray,
+        mask: np.ndarray | None,
+        weight: np.ndarray,
+        window: Window,
+        groups: int,
+    ) -> None:
+        n, c, *shape = x.shape
+        self.windows = BandedWindows(window, (shape[0], shape[1]))
+        self.images = np.ascontiguousarray(x).reshape(n, c, self.windows.pixels)
+        self.mask = mask
+        self.matrix = np.ascontiguousarray(weight).reshape(weight.shape[0], -1)
+        inputs, outputs = c // groups, weight.shape[0] // groups
+        self.blocks = [
+            _Block(
+                slice(g * inputs + a, g * inputs + b),
+                slice(g * outputs, (g + 1) * outputs),
+                slice(a * window.size, b * window.size),
+            )
+            for g in range(groups)
+            for a, b in self.windows.channels(inputs, x.itemsize)
+        ]
+
+    def mask_band(self, n: int, band: Pair) -> np.ndarray:
+        """The mask of a band, (kh, kw, rows, Wo)."""
+        assert self.mask is not None
+        part = self.mask[n, :, band[0] : band[1]]
+        return part.reshape(*self.windows.window.kernel, *part.shape[1:])
+
+    def columns(self, seen: np.ndarray, n: int, band: Pair) -> np.ndarray:
+        """The masked columns of a band, (C K, pixels), in this thread's buffer."""
+        columns = scratch("columns", seen.shape, seen.dtype)
+        if self.mask is None:
+            np.copyto(columns, seen)
+        else:
+            np.multiply(seen, self.mask_band(n, band), out=columns)
+        self.windows.clear(columns, band)
+        return _flat(columns)
+
+
+class _Target:
+    """Where one thread adds up its part of dx: the pixels of its own rows, and a strip on both
+    sides of them that other threads add to as well."""
+
+    def __init__(self, dx: np.ndarray, windows: BandedWindows, rows: Pair) -> None:
+        self.dx, self.windows = dx, windows
+        low, high = windows.reach(rows)
+        self.own = self._edge(rows[0]), self._edge(rows[1])
+        self.above = np.zeros((dx.shape[0], max(0, self.own[0] - max(0, low))), dx.dtype)
+        self.below = np.zeros(
+            (dx.shape[0], max(0, min(windows.pixels, high) - self.own[1])), dx.dtype
+        )
+
+    def _edge(self, row: int) -> int:
+        """First pixel that belongs to the windows from this output row on."""
+        if row in (0, self.windows.count[0]):
+            return self.windows.pixels if row else 0
+        height, width = self.windows.shape
+        centre = row * self.windows.window.stride[0] + self.windows.window.origin[0]
+        return min(max(0, centre), height) * width
+
+    @property
+    def borders(self) -> list[tuple[int, np.ndarray]]:
+        start = self.own[0] - self.above.shape[1]
+        return [(start, self.above), (self.own[1], self.below)]
+
+    def add(self, channels: slice, columns: np.ndarray, band: Pair) -> None:
+        """Let the pixels of some channels gather what arrived for them in a band's columns."""
+        low, high = self.windows.reach(band)
+        if self.own[0] <= low and high <= self.own[1]:
+            self._gather(self.windows.view(self.dx[channels], 0, band), columns)
+            return
+        local = scratch("pixels", (columns.shape[0], high - low), columns.dtype)
+        local[:] = 0
+        self._gather(self.windows.view(local, low, band), columns)
+        own = self.own[0], self.dx[:, self.own[0] : self.own[1]]
+        for start, strip in [own, *self.borders]:
+            inner, outer = overlap(low, high, start, start + strip.shape[1])
+            strip[channels, outer] += local[:, inner]
+
+    def _gather(self, view: np.ndarray, columns: np.ndarray) -> None:
+        for i in range(view.shape[1]):
+            for j, inside in enumerate(self.windows.inside_columns):
+                view[:, i, j, :, inside] += columns[:, i, j, :, inside]
+
+
+def _rows(image: np.ndarray, band: Pair) -> np.ndarray:
+    """Rows of an image (C, H, W) as a matrix (C, pixels), without a copy."""
+    c, h, w = image.shape
+    return image.reshape(c, h * w)[:, band[0] * w : band[1] * w]
+
+
+def _flat(columns: np.ndarray) -> np.ndarray:
+    c, kh, kw, rows, width = columns.shape
+    return columns.reshape(c * kh * kw, rows * width)
+
+
+def _parts(images: int, rows: int, count: int) -> list[list[tuple[int, Pair]]]:
+    """Deal all output rows of a batch out in equal parts: ``(image, rows)`` pairs for each."""
+    edges = [images * rows * i // count for i in range(count + 1)]
+    parts = []
+    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        touched = range(start // max(1, rows), -(-stop // max(1, rows)))
+        parts.append([(n, (max(start - n * rows, 0), min(stop - n * rows, rows))) for n in touched])
+    return parts
