@@ -1,0 +1,68 @@
+"""What a gradient check found: entry by entry, input by input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from segaware_np.testing.errors import Index
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a gradient, or (index None) the gradient along one direction."""
+
+    index: Index | None
+    claimed: float
+    derivative: float
+    bound: float
+    allowed: float
+
+    @property
+    def excess(self) -> float:
+        """How far the two values are apart, in units of what is allowed."""
+        apart = abs(self.claimed - self.derivative)
+        if not np.isfinite(apart):
+            return float("inf")
+        return apart / self.allowed if apart else 0.0
+
+    @property
+    def relative_error(self) -> float:
+        """The difference relative to the larger of both values."""
+        size = max(abs(self.claimed), abs(self.derivative))
+        return abs(self.claimed - self.derivative) / size if size else 0.0
+
+
+@dataclass(frozen=True)
+class InputReport:
+    """What was found for one input."""
+
+    name: str
+    shape: tuple[int, ...]
+    method: str
+    checked: str
+    worst: Entry | None
+    kinks: int = 0
+
+    def __str__(self) -> str:
+        line = f"{self.name} {self.shape}: {self.checked} by {self.method}"
+        if self.worst is not None:
+            where = "a random direction" if self.worst.index is None else str(self.worst.index)
+            line += (
+                f", worst at {where}: backward {self.worst.claimed:.15g}, derivative "
+                f"{self.worst.derivative:.15g}, relative error {self.worst.relative_error:.2g}"
+            )
+            if self.worst.bound:
+                line += f", error bound {self.worst.bound:.2g}"
+        return line + (f", {self.kinks} at kinks" if self.kinks else "")
+
+
+@dataclass(frozen=True)
+class GradientReport:
+    """What `check_gradients` found: one `InputReport` for each differentiable input."""
+
+    inputs: tuple[InputReport, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.inputs))

@@ -1,0 +1,64 @@
+"""What all tests share: profiles, markers, and a header that says which tools are at hand."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+
+import pytest
+
+pytest_plugins = ["segaware_np.testing.plugin"]
+
+_OPTIONAL = ("PIL", "matplotlib", "tqdm", "safetensors", "google.protobuf", "h5py", "cupy")
+_FOLDERS = ("SEGAWARE_GOLDEN", "SEGAWARE_DATA")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "gpu: needs a CUDA device")
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    found = [name for name in _OPTIONAL if _importable(name)]
+    missing = [name for name in _OPTIONAL if name not in found]
+    folders = [f"{name}={os.environ.get(name, 'not set')}" for name in _FOLDERS]
+    return [
+        f"optional: {', '.join(found) or 'none'}; missing: {', '.join(missing) or 'none'}",
+        f"data: {', '.join(folders)}",
+        *_cuda_report(),
+    ]
+
+
+def _cuda_report() -> list[str]:
+    if not _importable("segaware_np.testing.cuda"):
+        return []
+    from segaware_np.testing import cuda
+
+    report = cuda.report()
+    return report.splitlines() if isinstance(report, str) else list(report)
+
+
+def _importable(name: str) -> bool:
+    try:
+        spec = find_spec(name)
+    except ModuleNotFoundError:  # of the parent package
+        return False
+    return spec is not None and spec.origin is not None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    reason = _why_no_gpu() if marked else ""
+    for item in marked if reason else ():
+        item.add_marker(pytest.mark.skip(reason=f"gpu: {reason}"))
+
+
+def _why_no_gpu() -> str:
+    if not _importable("cupy"):
+        return "CuPy is not installed"
+    import cupy
+
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        return str(error)
+    return "" if count else "no device"

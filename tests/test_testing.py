@@ -1,0 +1,460 @@
+"""The proofs themselves: they find what is wrong, say where, and leave alone what is right."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from planted import BUGS, Bug
+
+from segaware_np.ops.distance import distance_backward, distance_forward
+from segaware_np.ops.pooling import max_pool_backward, max_pool_forward
+from segaware_np.ops.relu import relu_backward, relu_forward
+from segaware_np.ops.segaware_convolution import (
+    segaware_convolution_backward,
+    segaware_convolution_forward,
+)
+from segaware_np.testing import (
+    AdjointError,
+    GradientError,
+    MismatchError,
+    PurityError,
+    check_adjoint,
+    check_gradients,
+    check_pure,
+    check_same,
+    prove,
+    strategies,
+)
+from segaware_np.window import Window
+
+
+def _wrong_entries(bug: Bug) -> np.ndarray | None:
+    """Where the planted gradient differs from the right one; None where even the shape does."""
+    y, cache = bug.forward(*bug.inputs)
+    dy = np.random.default_rng(0).standard_normal(y.shape)
+    names = bug.forward.__code__.co_varnames
+    at = names.index(bug.spoils)
+    right, wrong = (
+        np.asarray(found[at] if isinstance(found, tuple) else found)
+        for found in (bug.right(dy, cache), bug.wrong(dy, cache))
+    )
+    return right != wrong if right.shape == wrong.shape else None
+
+
+def test_there_are_at_least_twenty_bugs():
+    assert len(BUGS) >= 20 and len({bug.name for bug in BUGS}) == len(BUGS)
+
+
+@pytest.mark.parametrize("how", ["complex", "differences", "auto", "bisection"])
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_planted_bug_is_found_where_it_is(bug: Bug, how: str):
+    options = {"entries": 1} if how == "bisection" else {"method": how}
+    check_gradients(bug.forward, bug.right, bug.inputs, **options)
+    with pytest.raises(GradientError) as found:
+        check_gradients(bug.forward, bug.wrong, bug.inputs, **options)
+    assert found.value.name == bug.spoils
+    wrong = _wrong_entries(bug)
+    if wrong is None:
+        assert "shape" in str(found.value) and f"({bug.spoils})" in str(found.value)
+    else:
+        index = found.value.index
+        assert wrong[index]
+        assert bug.spoils + (str(list(index)) if index else "") in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("sign_of_the_distance_gradient", "every entry has the wrong sign"),
+        ("factor_two_of_the_square", "every entry is 2 times the derivative"),
+        ("transposed_weight_gradient", "its axes transposed to (1, 0)"),
+        ("kernel_mirrored", "mirrored along axis 3"),
+        ("window_off_by_one", "shifted by +1 along axis 3"),
+        ("border_dropped", "wrong only at 0 of axis 3 (of length 5), where it is zero"),
+        ("second_sample_forgotten", "wrong only at 1 of axis 0 (of length 2), where it is zero"),
+    ],
+)
+def test_message_teaches(name: str, text: str):
+    bug = next(bug for bug in BUGS if bug.name == name)
+    with pytest.raises(GradientError) as found:
+        check_gradients(bug.forward, bug.wrong, bug.inputs)
+    hint = str(found.value).partition("  hint ")[2]
+    assert text in hint
+
+
+# Side effects.
+
+
+def square_forward(x):
+    return x * x, x
+
+
+def square_backward(dy, x):
+    return 2 * x * dy
+
+
+X = np.array([[0.5, -1.5, 2.0], [1.0, 0.25, -3.0]])
+
+
+def test_stale_cache_is_found():
+    last = {}
+
+    def forward(x):
+        last["x"] = x
+        return x * x, None
+
+    def backward(dy, cache):
+        return 2 * last["x"] * dy
+
+    with pytest.raises(GradientError, match=r"input 0 \(x\) changed at x\[0, 0\]") as found:
+        check_gradients(forward, backward, [X])
+    assert found.value.name == "x" and found.value.index == (0, 0)
+
+
+def test_cache_that_backward_destroys_is_found():
+    def backward(dy, x):
+        x *= 2 * dy
+        return x
+
+    def forward(x):
+        return x * x, x.copy()
+
+    with pytest.raises(GradientError, match="writes to its cache"):
+        check_gradients(forward, backward, [X])
+
+
+def test_backward_that_writes_to_d_output_is_found():
+    def backward(dy, x):
+        dy *= 2 * x
+        return dy
+
+    with pytest.raises(GradientError, match=r"wrote to its argument d_output, .* d_output\[0, 1\]"):
+        check_gradients(square_forward, backward, [X])
+
+
+def test_forward_that_writes_to_its_input_is_found():
+    def forward(x):
+        x[x < 0] = 0
+        return x.copy(), x > 0
+
+    with pytest.raises(GradientError, match=r"wrote to its argument x, first at x\[0, 1\]: -1.5"):
+        check_gradients(forward, lambda dy, cache: dy * cache, [X])
+
+
+def test_missing_gradients_are_named():
+    with pytest.raises(GradientError, match=r"returned 1 gradients for 3 inputs \(a, b, c\)"):
+        check_gradients(lambda a, b, c: (a * b * c, None), lambda dy, _: dy, [X, X, X])
+    with pytest.raises(GradientError, match=r"NoneType as the gradient for input 1 \(b\)"):
+        check_gradients(lambda a, b: (a * b, (a, b)), lambda dy, c: (dy * c[1], None), [X, X])
+
+
+def test_nan_in_the_output_is_named():
+    with pytest.raises(GradientError, match=r"NaN at output\[0, 1\]"), np.errstate(all="ignore"):
+        check_gradients(lambda x: (np.sqrt(x), x), lambda dy, x: dy / 2 / np.sqrt(x), [X])
+
+
+def test_nan_in_the_gradient_is_named():
+    with pytest.raises(GradientError, match="not finite"):
+        check_gradients(square_forward, lambda dy, x: np.where(x == 2, np.nan, 2 * x * dy), [X])
+
+
+# Methods.
+
+
+def abs_forward(x):
+    return np.abs(x), x  # the absolute value of a complex number: no complex step is possible
+
+
+def abs_backward(dy, x):
+    return dy * np.sign(x)
+
+
+def test_auto_falls_back_to_differences_where_complex_numbers_do_not_pass():
+    report = check_gradients(abs_forward, abs_backward, [X])
+    assert report.inputs[0].method == "central differences"
+    with pytest.raises(TypeError, match='method="differences"'):
+        check_gradients(abs_forward, abs_backward, [X], method="complex")
+
+
+def test_auto_falls_back_where_complex_numbers_pass_but_mean_something_else():
+    def forward(x):
+        return x * np.conj(x), x
+
+    report = check_gradients(forward, square_backward, [X])
+    assert report.inputs[0].method == "central differences"
+
+
+def test_auto_takes_the_complex_step_where_it_holds():
+    report = check_gradients(square_forward, square_backward, [X])
+    assert report.inputs[0].method == "complex step"
+    assert "6 of 6 entries by complex step" in str(report)
+
+
+def test_differences_report_their_bound():
+    report = check_gradients(
+        lambda x: (np.exp(x), x), lambda dy, x: dy * np.exp(x), [X], method="differences"
+    )
+    worst = report.inputs[0].worst
+    assert 0 < abs(worst.claimed - worst.derivative) <= 4 * worst.bound < 1e-9
+
+
+def test_differences_take_a_short_step_next_to_a_kink():
+    x = np.array([1e-4, -1e-5, 0.3])
+    report = check_gradients(abs_forward, abs_backward, [x], method="differences")
+    assert report.inputs[0].kinks == 0 and report.inputs[0].worst.relative_error < 1e-6
+
+
+def test_any_slope_between_both_sides_is_right_at_a_kink():
+    x = np.array([0.0, 1.0])
+    for slope in (-1.0, 0.0, 0.3, 1.0):
+        report = check_gradients(abs_forward, lambda dy, x, s=slope: dy * (x + s * (x == 0)), [x])
+        assert report.inputs[0].kinks <= 1
+    with pytest.raises(GradientError, match=r"x\[0\]"):
+        check_gradients(abs_forward, lambda dy, x: dy * (x + 1.5 * (x == 0)), [x])
+
+
+def test_noise_is_not_mistaken_for_agreement():
+    rng = np.random.default_rng(0)
+
+    def forward(x):
+        return x + 1e-3 * rng.standard_normal(x.shape), x
+
+    with pytest.raises(GradientError, match="do not settle"):
+        check_gradients(forward, lambda dy, x: dy, [X], method="differences")
+
+
+def test_infinite_entries_have_no_derivative():
+    x = np.array([1.0, np.inf])
+
+    def forward(x):
+        return np.exp(-x), x
+
+    check_gradients(forward, lambda dy, x: -np.exp(-x) * dy, [x], method="differences")
+    with pytest.raises(GradientError, match=r"x\[1\]"):
+        check_gradients(forward, lambda dy, x: -dy * np.exp(-np.minimum(x, 9)), [x])
+
+
+def test_wrong_options_are_refused():
+    with pytest.raises(ValueError, match="method: expected"):
+        check_gradients(square_forward, square_backward, [X], method="magic")
+    with pytest.raises(ValueError, match="names: expected 1"):
+        check_gradients(square_forward, square_backward, [X], names=["a", "b"])
+    with pytest.raises(ValueError, match=r"linear: expected names out of \['x'\]"):
+        prove(square_forward, square_backward, [X], linear=["y"])
+
+
+# Adjoints.
+
+
+def test_adjoint_that_is_off_by_one_is_found():
+    check_adjoint(lambda x: np.roll(x, 1), lambda y: np.roll(y, -1), ((6,), (6,)), rtol=0)
+    with pytest.raises(AdjointError, match=r"at x\[\d\]") as found:
+        check_adjoint(lambda x: np.roll(x, 1), lambda y: np.roll(y, 1), ((6,), (6,)), rtol=0)
+    assert found.value.index is not None
+
+
+def test_adjoint_of_a_large_map_names_a_wrong_entry():
+    def adjoint(y):
+        x = y.copy()
+        x[777] = 0
+        return x
+
+    with pytest.raises(AdjointError) as found:
+        check_adjoint(lambda x: x, adjoint, ((1000,), (1000,)))
+    assert found.value.index == (777,)
+
+
+def test_bias_and_wrong_shapes_are_found():
+    with pytest.raises(AdjointError, match="apply is not linear: at"):
+        check_adjoint(lambda x: x + 1, lambda y: y, ((3,), (3,)))
+    with pytest.raises(AdjointError, match=r"adjoint: expected shape \(3,\), got \(4,\)"):
+        check_adjoint(lambda x: np.append(x, 0.0), lambda y: y, ((3,), (4,)))
+
+
+# Sameness.
+
+
+def test_differences_in_value_dtype_shape_and_place_are_found():
+    check_same(lambda x: x + x, lambda x: 2 * x, [X])
+    with pytest.raises(MismatchError, match=r"result\[1, 2\] in float32 .* expected -3, got -2.99"):
+        check_same(lambda x: x + (x == -3) * x.dtype.type(1e-3), lambda x: x, [X])
+    with pytest.raises(MismatchError, match="result in float32 with numpy: got dtype float64"):
+        check_same(lambda x: x * np.float64(1), lambda x: x, [X])
+    with pytest.raises(MismatchError, match=r"expected shape \(2, 3\), got \(3, 2\)"):
+        check_same(lambda x: x.T, lambda x: x, [X])
+    with pytest.raises(MismatchError, match=r"expected results \['result\[0\]', 'result\[1\]'\]"):
+        check_same(lambda x: (x, None), lambda x: (x, x), [X])
+
+
+def test_infinities_and_nans_must_agree():
+    x = np.array([1.0, np.inf, -np.inf, np.nan])
+    check_same(lambda x: x, lambda x: x, [x])
+    for at in range(1, 4):
+        with pytest.raises(MismatchError):
+            check_same(lambda x, i=at: np.where(np.arange(4) == i, 0, x), lambda x: x, [x])
+
+
+# Purity.
+
+
+def test_view_of_the_input_is_found():
+    with pytest.raises(PurityError, match="result shares memory with argument x") as found:
+        check_pure(lambda x: x[::2], [X])
+    assert found.value.name == "x"
+    check_pure(lambda x: x[::2], [X], may_alias=True)
+
+
+def test_layout_that_matters_is_found():
+    def forward(x, y):
+        return np.ndarray(x.shape, x.dtype, bytes(y.data.tobytes())) + x  # right
+
+    def wrong(x, y):
+        y = np.ndarray(y.shape, y.dtype, y, strides=np.empty(y.shape).strides)
+        return x + y  # reads y's memory as if it were in C order
+
+    check_pure(forward, [X, X])
+    with pytest.raises(PurityError, match=r"result\[.*\] with Fortran-ordered y") as found:
+        check_pure(wrong, [X, X[:, ::-1].copy()])
+    assert found.value.name == "y"
+
+
+def test_writing_to_an_argument_is_found():
+    def forward(x):
+        x += 1
+        return x * 2
+
+    with pytest.raises(PurityError, match=r"writes to its argument x .*: x\[0, 0\] was 0.5"):
+        check_pure(forward, [X])
+
+
+def test_random_results_are_found():
+    rng = np.random.default_rng(0)
+    with pytest.raises(PurityError, match="at the first call"):
+        check_pure(lambda x: x + rng.uniform(), [X])
+
+
+# The whole ladder.
+
+
+def test_prove_takes_arrays_and_strategies():
+    report = prove(square_forward, square_backward, [X], oracle=lambda x: x**2)
+    assert report.inputs[0].name == "x"
+    assert prove(square_forward, square_backward, st.tuples(strategies.images())) is None
+
+
+def test_prove_shrinks_a_failure_to_a_small_example():
+    images = st.tuples(strategies.images())
+    with pytest.raises(GradientError, match=r"shape \(1, 1, 1, 1\)"):
+        prove(square_forward, lambda dy, x: x * dy, images)
+
+
+def test_prove_finds_what_each_rung_is_for():
+    images = [X]
+    with pytest.raises(MismatchError):
+        prove(square_forward, square_backward, images, oracle=lambda x: x * x + 1e-4)
+    with pytest.raises(AdjointError):
+        prove(lambda x: (2 * x, None), lambda dy, _: dy, images, linear=["x"])
+    with pytest.raises(GradientError):
+        prove(square_forward, lambda dy, x: x * dy, images)
+    with pytest.raises(MismatchError, match="got dtype float64"):
+        prove(square_forward, lambda dy, x: 2.0 * (x * dy).astype(np.float64), images)
+    with pytest.raises(PurityError):
+        prove(lambda x: (x, None), lambda dy, _: dy.copy(), images)
+
+
+# No false alarms: what is right passes, whatever the geometry.
+
+
+@st.composite
+def _segaware(draw: st.DrawFn):
+    geometry = draw(strategies.geometries(max_output=2))
+    groups, channels = draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    x = draw(strategies.images(geometry.image(groups * channels)))
+    mask = draw(strategies.masks(geometry.result(geometry.window.size)))
+    weight = draw(strategies.images((groups * 2, channels, *geometry.window.kernel)))
+    return geometry.window, groups, (x, mask, weight)
+
+
+def _no_alarm_for_masked_convolution(case):
+    window, groups, inputs = case
+
+    def forward(x, mask, weight):
+        return segaware_convolution_forward(x, mask, weight, window=window, groups=groups)
+
+    check_gradients(forward, segaware_convolution_backward, [*inputs], entries=30)
+
+
+def _no_alarm_for_distances(case):
+    geometry, embedding, norm, method = case
+    check_gradients(
+        lambda e: distance_forward(e, geometry.window, norm, True, True),
+        distance_backward,
+        [embedding],
+        method=method,
+        entries=30,
+    )
+
+
+def _no_alarm_for_max_pool(case):
+    shape_seed, ties = case
+    rng = np.random.default_rng(shape_seed)
+    x = rng.integers(-1, 2, (1, 2, 3, 4)) if ties else rng.standard_normal((1, 2, 3, 4))
+    check_gradients(
+        lambda x: max_pool_forward(x, Window(2, stride=2)), max_pool_backward, [x.astype(float)]
+    )
+
+
+def _no_alarm_for_relu(x):
+    prove(relu_forward, relu_backward, [x])
+
+
+def _no_alarm_for_elementary_functions(case):
+    x, method = case
+
+    def forward(x):
+        return np.tanh(x) * np.exp(0.3 * x) + 1 / (2 + np.sin(x)), x
+
+    def backward(dy, x):
+        tanh, power = np.tanh(x), np.exp(0.3 * x)
+        slope = (1 - tanh**2) * power + 0.3 * tanh * power - np.cos(x) / (2 + np.sin(x)) ** 2
+        return dy * slope
+
+    check_gradients(forward, backward, [x], method=method)
+
+
+def _distances() -> st.SearchStrategy:
+    return strategies.geometries().flatmap(
+        lambda geometry: st.tuples(
+            st.just(geometry),
+            strategies.embeddings(geometry.image(2)),
+            st.sampled_from(["L1", "L2"]),
+            st.sampled_from(["auto", "differences"]),
+        )
+    )
+
+
+PROPERTIES = {
+    "masked convolution": (_segaware(), _no_alarm_for_masked_convolution),
+    "distances": (_distances(), _no_alarm_for_distances),
+    "max pooling": (st.tuples(strategies.seeds(), st.booleans()), _no_alarm_for_max_pool),
+    "relu": (strategies.images(), _no_alarm_for_relu),
+    "elementary": (
+        st.tuples(strategies.images(), st.sampled_from(["auto", "differences"])),
+        _no_alarm_for_elementary_functions,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PROPERTIES)
+def test_no_false_alarm(name: str):
+    strategy, check = PROPERTIES[name]
+    given(strategy)(check)()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROPERTIES)
+def test_no_false_alarm_in_ten_thousand_examples(name: str):
+    strategy, check = PROPERTIES[name]
+    settings(max_examples=2000, derandomize=False)(given(strategy)(check))()
