@@ -33,8 +33,8 @@ def pooled_shape(shape: Pair, window: Window) -> Pair:
 
 
 class MaxPoolCache(NamedTuple):
-    winner: Array  # index k of the maximum in each window, -1 where the window is empty
-    shape: Pair
+    x: Array
+    y: Array
     window: Window
 
 
@@ -68,22 +68,21 @@ def max_pool_forward(x: Array, window: Window) -> tuple[Array, MaxPoolCache]:
     shape = x.shape[2:]
     xp, count = array_module(x), pooled_shape(shape, window)
     y = xp.full((*x.shape[:2], *count), -xp.inf, x.dtype)
-    winner = xp.full(y.shape, -1, xp.int16)
-    for k, inside, seen in shifts(shape, window, count):
-        candidate, best = x[seen], y[inside]
-        better = (candidate.real > best.real) | xp.isnan(candidate)
-        xp.copyto(best, candidate, where=better)
-        xp.copyto(winner[inside], xp.int16(k), where=better)
-    return y, MaxPoolCache(winner, shape, window)
+    for _, inside, seen in shifts(shape, window, count):
+        y[inside] = xp.maximum(y[inside], x[seen])
+    return y, MaxPoolCache(x, y, window)
 
 
 def max_pool_backward(dy: Array, cache: MaxPoolCache) -> Array:
     """Hand each window's gradient to the first of its maxima."""
-    winner, shape, window = cache
-    check_array("dy", dy, winner.shape)
-    dx = array_module(dy).zeros((*dy.shape[:2], *shape), dy.dtype)
-    for k, inside, seen in shifts(shape, window, winner.shape[2:]):
-        dx[seen] += dy[inside] * (winner[inside] == k)
+    x, y, window = cache
+    check_array("dy", dy, y.shape, like=y)
+    xp = array_module(x)
+    dx, left = xp.zeros_like(x), dy.copy()  # left: what no maximum has taken yet
+    for _, inside, seen in shifts(x.shape[2:], window, y.shape[2:]):
+        share = left[inside] * (x[seen] == y[inside])
+        dx[seen] += share
+        left[inside] -= share
     return dx
 
 

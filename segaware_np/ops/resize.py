@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from operator import index
-from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 
 from segaware_np.window import Pair
 from segaware_np.xp import Array, array_module, check_array
+
+_BLOCK = 128  # output pixels that share one dense block of the banded matrix
 
 
 class ResizeCache(NamedTuple):
@@ -21,7 +23,7 @@ def resize_forward(x: Array, size: Pair) -> tuple[Array, ResizeCache]:
     """Bilinear resize with aligned corners.
 
     Output pixel i of an axis samples the input at ``i (in - 1) / (out - 1)``: the corners stay
-    where they are. ``y = A_h x A_w^T``, with two non-zeros a row in either matrix.
+    where they are. ``y = A_h x A_w^T``, with at most two non-zeros a row in either matrix.
 
     Parameters
     ----------
@@ -38,6 +40,11 @@ def resize_forward(x: Array, size: Pair) -> tuple[Array, ResizeCache]:
     ------
     TypeError, ValueError
         If `x` is not a floating-point image, or `size` not a pair of positive integers.
+
+    Notes
+    -----
+    The banded matrices are applied as blocks of dense products, which is what BLAS is fastest at;
+    a NaN or an infinity in `x` makes NaN of the samples that share its blocks.
 
     Examples
     --------
@@ -62,45 +69,47 @@ def resize_backward(dy: Array, cache: ResizeCache) -> Array:
     return _gather(_gather(dy, 3, cache.shape[1]), 2, cache.shape[0])
 
 
-def _taps(length: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Lower and upper neighbour of each output sample, and the weight of the upper one."""
+def _blocks(length: int, size: int) -> Iterator[tuple[slice, slice, np.ndarray]]:
+    """Cut the matrix of one axis into blocks: output pixels, the inputs they sample, weights."""
     # Integer arithmetic puts samples that fall on a pixel exactly there.
-    position = np.arange(size) * (length - 1)
-    below, rest = np.divmod(position, max(size - 1, 1))
-    return below, np.minimum(below + 1, length - 1), rest / max(size - 1, 1)
+    below, rest = np.divmod(np.arange(size) * (length - 1), max(size - 1, 1))
+    above, weight = np.minimum(below + 1, length - 1), rest / max(size - 1, 1)
+    for start in range(0, size, _BLOCK):
+        stop = min(start + _BLOCK, size)
+        first, last = below[start], above[stop - 1] + 1
+        matrix = np.zeros((stop - start, last - first))
+        row = np.arange(stop - start)
+        matrix[row, below[start:stop] - first] = 1 - weight[start:stop]
+        matrix[row, above[start:stop] - first] += weight[start:stop]
+        yield slice(start, stop), slice(first, last), matrix
 
 
 def _sample(x: Array, axis: int, size: int) -> Array:
-    """Interpolate along one axis."""
+    """Interpolate along one axis: ``A x`` (axis 2) or ``x A^T`` (axis 3)."""
     if x.shape[axis] == size:
         return x
     xp = array_module(x)
-    below, above, weight = _taps(x.shape[axis], size)
-    w = _along(xp, weight, axis, x.dtype)
-    y = x.take(xp.asarray(below), axis)
-    y += w * (x.take(xp.asarray(above), axis) - y)
+    y = xp.empty((*x.shape[:axis], size, *x.shape[axis + 1 :]), x.dtype)
+    for outputs, inputs, matrix in _blocks(x.shape[axis], size):
+        a = xp.asarray(matrix, x.dtype)
+        if axis == 2:
+            y[:, :, outputs] = xp.matmul(a, x[:, :, inputs])
+        else:
+            y[..., outputs] = xp.matmul(x[..., inputs], a.T)
     return y
 
 
 def _gather(dy: Array, axis: int, length: int) -> Array:
-    """Adjoint of `_sample`."""
+    """Adjoint of `_sample`: ``A^T dy`` or ``dy A``."""
     size = dy.shape[axis]
     if length == size:
         return dy
     xp = array_module(dy)
-    below, above, weight = _taps(length, size)
-    w = _along(xp, weight, axis, dy.dtype)
-    shape = list(dy.shape)
-    shape[axis] = length
-    dx = xp.zeros(shape, dy.dtype)
-    upper = w * dy
-    for share, target in ((dy - upper, below), (upper, above)):
-        # Targets ascend, so all shares of one input pixel stand side by side.
-        pixels, starts = np.unique(target, return_index=True)
-        place = (slice(None),) * axis + (xp.asarray(pixels),)
-        dx[place] += xp.add.reduceat(share, xp.asarray(starts), axis=axis)
+    dx = xp.zeros((*dy.shape[:axis], length, *dy.shape[axis + 1 :]), dy.dtype)
+    for outputs, inputs, matrix in _blocks(length, size):
+        a = xp.asarray(matrix, dy.dtype)
+        if axis == 2:
+            dx[:, :, inputs] += xp.matmul(a.T, dy[:, :, outputs])
+        else:
+            dx[..., inputs] += xp.matmul(dy[..., outputs], a)
     return dx
-
-
-def _along(xp: ModuleType, values: np.ndarray, axis: int, dtype: np.dtype) -> Array:
-    return xp.asarray(values, dtype).reshape([-1 if a == axis else 1 for a in range(4)])
