@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,7 +59,6 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
 def _decoded(path: str | os.PathLike[str]) -> Iterator[Any]:
     """The loaded Pillow image; whatever a decoder trips over becomes a FormatError."""
     image = require("PIL.Image", extra="images")
-    damage = (OSError, SyntaxError, ValueError, EOFError, struct.error)
     with open(path, "rb") as file:  # outside the try: a missing file is not a damaged one
         try:
             with image.open(file) as picture:
@@ -69,7 +67,7 @@ def _decoded(path: str | os.PathLike[str]) -> Iterator[Any]:
                 picture.load()
                 picture.info["stored_mode"] = stored if isinstance(stored, str) else ""
                 yield picture
-        except (*damage, image.DecompressionBombError) as error:
+        except (OSError, SyntaxError, ValueError, image.DecompressionBombError) as error:
             raise FormatError(f"{path}: damaged or not a usable image ({error})") from error
 
 

@@ -279,6 +279,8 @@ def test_a_batch_depends_on_seed_and_number_alone():
     backward = [other.batch(i) for i in reversed(range(6))][::-1]
     assert all(map(same, forward, backward))
     assert not same(forward[0], Loader(scenes, 2, VARIED, seed=4).batch(0))
+    again = Loader(SyntheticScenes(1, size=(20, 24)), 1, VARIED)  # one scene, seen differently
+    assert not same(again.batch(0), again.batch(1))
     image, label = forward[0]["image"], forward[0]["label"]
     assert (image.shape, image.dtype) == ((2, 3, 16, 20), np.float32)
     assert (label.shape, label.dtype) == ((2, 16, 20), np.int32)

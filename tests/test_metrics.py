@@ -82,6 +82,8 @@ def test_band_has_its_width_on_each_side():
     labels = np.zeros((1, 20), np.int32)
     labels[:, 10:] = 1
     assert np.flatnonzero(boundary_band(labels, 3)).tolist() == [7, 8, 9, 10, 11, 12]
+    labels[:, 9:12] = 0, 1, 255
+    assert np.flatnonzero(boundary_band(labels, 3)).tolist() == [7, 8, 9, 10, 12]
     labels[:, 10] = 255  # an ignored pixel between two classes: no boundary
     assert not boundary_band(labels, 3).any()
 
