@@ -1,0 +1,43 @@
+"""Layers: thin objects that hold parameters and call ops."""
+
+from segaware_np.layers.base import Layer, Need, Parameter
+from segaware_np.layers.convolution import Convolution, SegawareConvolution
+from segaware_np.layers.crf import MeanField
+from segaware_np.layers.embedding import Distance, EmbeddingLoss
+from segaware_np.layers.joins import Add, Concat, Maximum
+from segaware_np.layers.losses import SoftmaxCrossEntropy
+from segaware_np.layers.pointwise import BatchNorm, Dropout, Multiply, ReLU, Scale
+from segaware_np.layers.sampling import (
+    AveragePool,
+    LabelsLike,
+    MaxPool,
+    PositionLike,
+    ResizeLike,
+    Shrink,
+)
+
+__all__ = [
+    "Add",
+    "AveragePool",
+    "BatchNorm",
+    "Concat",
+    "Convolution",
+    "Distance",
+    "Dropout",
+    "EmbeddingLoss",
+    "LabelsLike",
+    "Layer",
+    "MaxPool",
+    "Maximum",
+    "MeanField",
+    "Multiply",
+    "Need",
+    "Parameter",
+    "PositionLike",
+    "ReLU",
+    "ResizeLike",
+    "Scale",
+    "SegawareConvolution",
+    "Shrink",
+    "SoftmaxCrossEntropy",
+]

@@ -1,0 +1,82 @@
+"""What a network asks of a layer, and the parameters that layers hold."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+
+from segaware_np.xp import Array, array_module
+
+Need = tuple[bool, ...]
+
+
+class Parameter:
+    """A learned array and its gradient.
+
+    Parameters
+    ----------
+    data : array
+    lr_mult, decay_mult : float
+        Factors on the solver's learning rate and weight decay. With ``lr_mult == 0`` the
+        parameter is frozen: no gradient is computed for it.
+
+    Attributes
+    ----------
+    grad : array
+        dL/d(data), of the same shape, accumulated until it is cleared.
+    """
+
+    def __init__(self, data: Array, lr_mult: float = 1.0, decay_mult: float = 1.0) -> None:
+        self.data = data
+        self.grad = array_module(data).zeros_like(data)
+        self.lr_mult = lr_mult
+        self.decay_mult = decay_mult
+
+    def accumulate(self, gradient: Array | None) -> None:
+        """Add to the gradient; None stands for nothing."""
+        if gradient is not None:
+            self.grad += gradient
+
+
+class Layer(ABC):
+    """What a network asks of a layer.
+
+    Attributes
+    ----------
+    formula : str
+        What the layer computes, in one line.
+    params : dict of str to Parameter
+        Empty before `initialize`.
+    training : bool
+        Whether the layer runs as in training (dropout drops) or as in use.
+    cache : object
+        What the last `forward` left for `backward`; None when there is nothing.
+    """
+
+    formula: ClassVar[str] = ""
+
+    def __init__(self) -> None:
+        self.params: dict[str, Parameter] = {}
+        self.training = False
+        self.cache: Any = None
+
+    def initialize(  # noqa: B027  (most layers have nothing to draw)
+        self, rng: np.random.Generator, dtype: np.dtype | str = "float32", xp: ModuleType = np
+    ) -> None:
+        """Draw the parameters. Layers without any do nothing."""
+
+    @abstractmethod
+    def forward(self, *inputs: Array) -> Array:
+        """Return the output and keep in `cache` what `backward` needs."""
+
+    @abstractmethod
+    def backward(self, dy: Array, need: Need | None = None) -> tuple[Array | None, ...]:
+        """Accumulate parameter gradients; return the inputs' gradients where `need` says so."""
+
+    def _wanted(self, inputs: dict[str, bool]) -> set[str]:
+        """Names for an op's `need`: inputs that are asked for, parameters that are not frozen."""
+        names = {name for name, wanted in inputs.items() if wanted}
+        return names | {name for name, p in self.params.items() if p.lr_mult}

@@ -1,0 +1,52 @@
+"""Segmentation-aware conditional random field."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+
+from segaware_np.layers.base import Layer, Need, Parameter
+from segaware_np.ops.mean_field import mean_field_backward, mean_field_forward
+from segaware_np.window import Window
+from segaware_np.xp import Array
+
+
+class MeanField(Layer):
+    """Mean-field CRF of ``(unary, first q, features, position)``; see `mean_field_forward`.
+
+    Parameters
+    ----------
+    classes : int
+    window1, window2 : Window
+        Of the filter of the features and of that of the position.
+    iterations : int
+    """
+
+    formula = "Q <- U - Wc (Ws a + Wb b), a and b averages of softmax(Q)"
+
+    def __init__(
+        self, classes: int, window1: Window, window2: Window, iterations: int = 2
+    ) -> None:
+        super().__init__()
+        self.classes, self.iterations = classes, iterations
+        self.windows = {"window1": window1, "window2": window2}
+
+    def initialize(
+        self, rng: np.random.Generator, dtype: np.dtype | str = "float32", xp: ModuleType = np
+    ) -> None:
+        for name, start in (("spatial", 1), ("bilateral", 1), ("compatibility", -1)):
+            self.params[name] = Parameter(start * xp.eye(self.classes, dtype=dtype))
+
+    def forward(self, *inputs: Array) -> Array:
+        matrices = [p.data for p in self.params.values()]
+        q, self.cache = mean_field_forward(
+            *inputs, *matrices, **self.windows, iterations=self.iterations
+        )
+        return q
+
+    def backward(self, dy: Array, need: Need | None = None) -> tuple[Array | None, ...]:
+        *d_inputs, dws, dwb, dwc = mean_field_backward(dy, self.cache)
+        for parameter, gradient in zip(self.params.values(), (dws, dwb, dwc), strict=True):
+            parameter.accumulate(gradient)
+        return tuple(d_inputs)

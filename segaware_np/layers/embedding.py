@@ -1,0 +1,73 @@
+"""Distances between embeddings, and the loss that teaches them."""
+
+from __future__ import annotations
+
+from segaware_np.layers.base import Layer, Need
+from segaware_np.ops.distance import distance_backward, distance_forward
+from segaware_np.ops.embedding_loss import embedding_loss_backward, embedding_loss_forward
+from segaware_np.ops.parity import label_parity_forward
+from segaware_np.window import Window
+from segaware_np.xp import Array
+
+
+class Distance(Layer):
+    """Embedding distance; arguments as for `distance_forward`."""
+
+    formula = "d_k = |e - shift_k(e)|"
+
+    def __init__(
+        self,
+        window: Window,
+        norm: str = "L1",
+        remove_center: bool = False,
+        remove_bounds: bool = False,
+    ) -> None:
+        super().__init__()
+        self.options = (window, norm, remove_center, remove_bounds)
+
+    def forward(self, embedding: Array) -> Array:  # type: ignore[override]
+        d, self.cache = distance_forward(embedding, *self.options)
+        return d
+
+    def backward(self, dy: Array, need: Need | None = None) -> tuple[Array | None, ...]:
+        return (distance_backward(dy, self.cache),)
+
+
+class EmbeddingLoss(Layer):
+    """Contrastive loss of ``(embedding, label)`` over one window.
+
+    Parameters
+    ----------
+    window : Window
+    ignore_label : int, optional
+    norm, alpha, beta, hinge, normalize
+        As for `distance_forward` and `embedding_loss_forward`.
+    """
+
+    formula = "L = mean hinge(d_k, same label?)"
+
+    def __init__(
+        self,
+        window: Window,
+        ignore_label: int | None = 255,
+        *,
+        norm: str = "L1",
+        alpha: float = 0.5,
+        beta: float = 2.0,
+        hinge: str = "linear",
+        normalize: str = "all",
+    ) -> None:
+        super().__init__()
+        self.window, self.ignore_label, self.norm = window, ignore_label, norm
+        self.options = (alpha, beta, hinge, ignore_label, normalize)
+
+    def forward(self, embedding: Array, label: Array) -> Array:  # type: ignore[override]
+        d, distance_cache = distance_forward(embedding, self.window, self.norm)
+        parity = label_parity_forward(label, self.window, self.ignore_label)
+        loss, loss_cache = embedding_loss_forward(d, parity, *self.options)
+        self.cache = distance_cache, loss_cache
+        return loss
+
+    def backward(self, dy: Array, need: Need | None = None) -> tuple[Array | None, ...]:
+        distance_cache, loss_cache = self.cache
+        return distance_backward(embedding_loss_backward(dy, loss_cache), distance_cache), None

@@ -1,0 +1,27 @@
+"""Losses of scores and labels."""
+
+from __future__ import annotations
+
+from segaware_np.layers.base import Layer, Need
+from segaware_np.ops.softmax import (
+    softmax_cross_entropy_backward,
+    softmax_cross_entropy_forward,
+)
+from segaware_np.xp import Array
+
+
+class SoftmaxCrossEntropy(Layer):
+    """Loss of ``(score, label)``; arguments as for `softmax_cross_entropy_forward`."""
+
+    formula = "L = -mean log softmax(x)[label]"
+
+    def __init__(self, ignore_label: int | None = 255, normalize: str = "valid") -> None:
+        super().__init__()
+        self.options = (ignore_label, normalize)
+
+    def forward(self, score: Array, label: Array) -> Array:  # type: ignore[override]
+        loss, self.cache = softmax_cross_entropy_forward(score, label, *self.options)
+        return loss
+
+    def backward(self, dy: Array, need: Need | None = None) -> tuple[Array | None, ...]:
+        return softmax_cross_entropy_backward(dy, self.cache), None

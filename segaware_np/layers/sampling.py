@@ -1,0 +1,113 @@
+"""Layers that change the resolution, or make images of a given one."""
+
+from __future__ import annotations
+
+from segaware_np.layers.base import Layer, Need
+from segaware_np.ops.pooling import (
+    average_pool_backward,
+    average_pool_forward,
+    max_pool_backward,
+    max_pool_forward,
+)
+from segaware_np.ops.position import position_image
+from segaware_np.ops.resize import resize_backward, resize_forward
+from segaware_np.window import Pair, Window
+from segaware_np.xp import Array, array_module
+
+
+class MaxPool(Layer):
+    """Maximum over windows."""
+
+    formula = "y = max_k shift_k(x)"
+
+    def __init__(self, window: Window) -> None:
+        super().__init__()
+        self.window = window
+
+    def forward(self, x: Array) -> Array:  # type: ignore[override]
+        y, self.cache = max_pool_forward(x, self.window)
+        return y
+
+    def backward(self, dy: Array, need: Need | None = None) -> tuple[Array | None, ...]:
+        return (max_pool_backward(dy, self.cache),)
+
+
+class AveragePool(MaxPool):
+    """Mean over windows."""
+
+    formula = "y = sum_k shift_k(x) / area"
+
+    def forward(self, x: Array) -> Array:  # type: ignore[override]
+        y, self.cache = average_pool_forward(x, self.window)
+        return y
+
+    def backward(self, dy: Array, need: Need | None = None) -> tuple[Array | None, ...]:
+        return (average_pool_backward(dy, self.cache),)
+
+
+class ResizeLike(Layer):
+    """Resize ``(x, other)`` bilinearly to the other's height and width."""
+
+    formula = "y = A_h x A_w^T"
+
+    def forward(self, x: Array, other: Array) -> Array:  # type: ignore[override]
+        y, self.cache = resize_forward(x, other.shape[-2:])
+        return y
+
+    def backward(self, dy: Array, need: Need | None = None) -> tuple[Array | None, ...]:
+        return resize_backward(dy, self.cache), None
+
+
+class Shrink(Layer):
+    """Resize bilinearly to ``(size - 1) * factor + 1``: corners and their neighbours align.
+
+    Parameters
+    ----------
+    factor : float
+    """
+
+    formula = "y = A_h x A_w^T"
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        if not 0 < factor <= 1:
+            raise ValueError(f"factor: expected a number in (0, 1], got {factor}")
+        self.factor = factor
+
+    def forward(self, x: Array) -> Array:  # type: ignore[override]
+        h, w = (round((side - 1) * self.factor) + 1 for side in x.shape[2:])
+        y, self.cache = resize_forward(x, (h, w))
+        return y
+
+    def backward(self, dy: Array, need: Need | None = None) -> tuple[Array | None, ...]:
+        return (resize_backward(dy, self.cache),)
+
+
+class LabelsLike(Layer):
+    """Sample ``(labels, scores)`` at the pixels of the scores: nearest, with aligned corners."""
+
+    formula = "y[i] = x[round(i (in - 1) / (out - 1))]"
+
+    def forward(self, labels: Array, scores: Array) -> Array:  # type: ignore[override]
+        xp = array_module(labels)
+        rows, columns = (
+            (xp.arange(n) * (m - 1) * 2 + max(n - 1, 1)) // (2 * max(n - 1, 1))
+            for m, n in zip(labels.shape[1:], scores.shape[2:], strict=True)
+        )
+        return labels[:, rows[:, None], columns]
+
+    def backward(self, dy: Array, need: Need | None = None) -> tuple[Array | None, ...]:
+        return None, None
+
+
+class PositionLike(Layer):
+    """Position image of another's height and width: channel 0 is x, channel 1 is y, in pixels."""
+
+    formula = "y = (x, y)"
+
+    def forward(self, other: Array) -> Array:  # type: ignore[override]
+        shape: Pair = other.shape[2:]
+        return position_image(shape, other.shape[0], other.dtype, array_module(other))
+
+    def backward(self, dy: Array, need: Need | None = None) -> tuple[Array | None, ...]:
+        return (None,)
