@@ -1,1 +1,28 @@
-"""CuPy forms of the hot operations: same names, signatures and results as in `ops`."""
+"""CuPy forms of the hot operations: same names, signatures and results as in `ops`.
+
+They launch the kernels of ``raw_kernels/`` through `segaware_np.kernels`, on arrays that the ops
+have checked. What is not here runs on CuPy arrays by its plain formula.
+"""
+
+from segaware_np.gpu.columns import col2im, im2col, masked_sum, masked_sum_grad
+from segaware_np.gpu.convolution import (
+    convolution,
+    convolution_grad,
+    segaware_convolution,
+    segaware_convolution_grad,
+)
+from segaware_np.gpu.distance import distance, distance_grad, label_parity
+
+__all__ = [
+    "col2im",
+    "convolution",
+    "convolution_grad",
+    "distance",
+    "distance_grad",
+    "im2col",
+    "label_parity",
+    "masked_sum",
+    "masked_sum_grad",
+    "segaware_convolution",
+    "segaware_convolution_grad",
+]

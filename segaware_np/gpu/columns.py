@@ -1,0 +1,135 @@
+"""Columns on the GPU: `im2col`, `col2im` and the sums over masked columns."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from segaware_np.gpu.geometry import window_struct
+from segaware_np.kernels import launch
+from segaware_np.window import Pair, Window
+from segaware_np.xp import Array, array_module
+
+
+def im2col(x: Array, window: Window) -> Array:
+    """Fast form of `segaware_np.ops.columns.im2col`."""
+    count = window.output_shape(x.shape[2:])
+    cols = masked_columns(x, None, window, 0, count[0] * count[1])
+    return cols.reshape(*cols.shape[:3], *count)
+
+
+def col2im(cols: Array, shape: Pair, window: Window) -> Array:
+    """Fast form of `segaware_np.ops.columns.col2im`."""
+    return masked_image(cols, None, shape, window)
+
+
+def masked_columns(x: Array, mask: Array | None, window: Window, first: int, count: int) -> Array:
+    """Return columns, times the mask, of the windows `first` to ``first + count``.
+
+    x (N, C, H, W), mask (N, K, Ho, Wo) or None -> (N, C, K, count)
+    """
+    xp = array_module(x)
+    n, c, *shape = x.shape
+    cols = xp.empty((n, c, window.size, count), x.dtype)
+    launch(
+        "im2col",
+        (x.dtype, mask is not None),
+        n * c * count,
+        xp.ascontiguousarray(x),
+        None if mask is None else xp.ascontiguousarray(mask),
+        cols,
+        window_struct(window, shape),
+        np.int64(n * c),
+        np.int32(c),
+        np.int32(first),
+        np.int32(count),
+    )
+    return cols
+
+
+def masked_image(
+    cols: Array, mask: Array | None, shape: Pair, window: Window, spread: bool = False
+) -> Array:
+    """Return the image that gathers columns, times the mask: the adjoint of `masked_columns`.
+
+    cols (N, C, K, Ho, Wo), or with `spread` (N, C, Ho, Wo) standing for every k -> (N, C, H, W)
+    """
+    xp = array_module(cols)
+    n, c = cols.shape[:2]
+    dx = xp.empty((n, c, *shape), cols.dtype)
+    launch(
+        "col2im",
+        (cols.dtype, mask is not None, spread),
+        dx.size,
+        xp.ascontiguousarray(cols),
+        None if mask is None else xp.ascontiguousarray(mask),
+        dx,
+        window_struct(window, shape),
+        np.int64(n * c),
+        np.int32(c),
+    )
+    return dx
+
+
+def add_mask_gradient(
+    dmask: Array, dcols: Array, x: Array, window: Window, *, spread: bool = False, more: bool
+) -> None:
+    """Write into `dmask`, or with `more` add to it, ``sum_c dcols[n, c, k] x[n, c, p + delta_k]``.
+
+    `dmask` (N, K, Ho, Wo) has the precision of sums: float32 for float16 columns.
+    """
+    xp = array_module(x)
+    n, c, *shape = x.shape
+    launch(
+        "mask_gradient",
+        (x.dtype, spread, more),
+        dmask.size,
+        xp.ascontiguousarray(dcols),
+        xp.ascontiguousarray(x),
+        dmask,
+        window_struct(window, shape),
+        np.int64(n),
+        np.int32(c),
+    )
+
+
+def masked_sum(x: Array, mask: Array, window: Window) -> Array:
+    """Return ``y[n, c, p] = sum_k mask[n, k, p] x[n, c, p + delta_k]``."""
+    return sum_offsets(x, mask, window)
+
+
+def sum_offsets(x: Array, mask: Array, window: Window) -> Array:
+    """Do `masked_sum`, also of images (N, C, K, H, W) that differ from offset to offset."""
+    xp = array_module(x)
+    n, c, *_ = x.shape
+    y = xp.empty((n, c, *mask.shape[2:]), x.dtype)
+    launch(
+        "masked_sum",
+        (x.dtype, x.ndim == 5),
+        n * -(-c // 8) * mask.shape[2] * mask.shape[3],
+        xp.ascontiguousarray(x),
+        xp.ascontiguousarray(mask),
+        y,
+        window_struct(window, x.shape[-2:]),
+        np.int64(n),
+        np.int32(c),
+    )
+    return y
+
+
+def masked_sum_grad(
+    dy: Array, x: Array, mask: Array, window: Window, need: frozenset[str]
+) -> tuple[Array | None, Array | None]:
+    """Return the gradients ``(dx, dmask)`` of `masked_sum`, None where not needed."""
+    dx = dmask = None
+    if "x" in need:
+        dx = masked_image(dy, mask, x.shape[2:], window, spread=True)
+    if "mask" in need:
+        dmask = array_module(x).empty(mask.shape, sum_dtype(x.dtype))
+        add_mask_gradient(dmask, dy, x, window, spread=True, more=False)
+        dmask = dmask.astype(x.dtype, copy=False)
+    return dx, dmask
+
+
+def sum_dtype(dtype: np.dtype) -> np.dtype:
+    """Return the precision in which sums of this type are kept."""
+    return np.promote_types(dtype, np.float32)

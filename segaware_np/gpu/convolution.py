@@ -1,0 +1,221 @@
+"""Convolution on the GPU, plain and segmentation-aware, in the three forms that suit the sizes.
+
+* `_implicit`: one kernel reads image, mask and weights and writes the output; no columns at all.
+  For few channels.
+* `_columns`: columns made a piece at a time, each piece small enough to stay in the GPU's cache
+  until the matrix product reads it. For many channels.
+* `_product_first`: since the mask does not depend on the channel, ``y = sum_k m_k shift_k(W_k x)``:
+  the product over channels comes first, the masked sum of its shifted results after it. For many
+  channels in and few out.
+
+The backward pass makes columns anew, piece by piece, and hands each piece on while it is warm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from segaware_np.gpu.columns import (
+    add_mask_gradient,
+    masked_columns,
+    masked_image,
+    sum_dtype,
+    sum_offsets,
+)
+from segaware_np.gpu.geometry import window_struct
+from segaware_np.kernels import cache_bytes, launch
+from segaware_np.window import Window
+from segaware_np.xp import Array, array_module
+
+IMPLICIT_CHANNELS = 128  # most channels (in and out, of a group) for which columns do not pay
+_TILE_WINDOWS = 128  # windows of a tile and threads of a block, as in convolution.cu
+
+
+def convolution(x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> Array:
+    """Fast form of `segaware_np.ops.convolution.convolution`."""
+    return _forward(x, None, weight, bias, window, groups)
+
+
+def segaware_convolution(
+    x: Array, mask: Array, weight: Array, bias: Array | None, window: Window, groups: int
+) -> Array:
+    """Fast form of `segaware_np.ops.segaware_convolution.segaware_convolution`."""
+    return _forward(x, mask, weight, bias, window, groups)
+
+
+def convolution_grad(
+    dy: Array, x: Array, weight: Array, window: Window, groups: int, need: frozenset[str]
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Fast form of `segaware_np.ops.convolution.convolution_grad`."""
+    dx, _, dweight, dbias = _backward(dy, x, None, weight, window, groups, need)
+    return dx, dweight, dbias
+
+
+def segaware_convolution_grad(
+    dy: Array,
+    x: Array,
+    mask: Array,
+    weight: Array,
+    window: Window,
+    groups: int,
+    need: frozenset[str],
+) -> tuple[Array | None, Array | None, Array | None, Array | None]:
+    """Fast form of `segaware_np.ops.segaware_convolution.segaware_convolution_grad`."""
+    return _backward(dy, x, mask, weight, window, groups, need)
+
+
+def _forward(
+    x: Array, mask: Array | None, weight: Array, bias: Array | None, window: Window, groups: int
+) -> Array:
+    outputs, channels = weight.shape[0] // groups, weight.shape[1]
+    if max(outputs, channels) <= IMPLICIT_CHANNELS:
+        return _implicit(x, mask, weight, bias, window, groups)
+    shape, count = x.shape[2:], window.output_shape(x.shape[2:])
+    fewer = outputs * shape[0] * shape[1] < channels * count[0] * count[1]
+    if mask is not None and groups == 1 and fewer:
+        return _product_first(x, mask, weight, bias, window)
+    return _columns(x, mask, weight, bias, window, groups)
+
+
+def _implicit(
+    x: Array, mask: Array | None, weight: Array, bias: Array | None, window: Window, groups: int
+) -> Array:
+    xp = array_module(x)
+    n, _, *shape = x.shape
+    count = window.output_shape(shape)
+    outputs, channels = weight.shape[0] // groups, weight.shape[1]
+    y = xp.empty((n, groups * outputs, *count), x.dtype)
+    widest = 32 if x.dtype.char == "d" else 64
+    tile = next(size for size in (16, 32, 64) if size >= min(outputs, widest))
+    tiles = n * groups * -(-outputs // tile) * -(-(count[0] * count[1]) // _TILE_WINDOWS)
+    taps = weight.reshape(groups, outputs, channels, window.size).transpose(0, 3, 2, 1)
+    launch(
+        "convolution",
+        (x.dtype, tile, mask is not None),
+        tiles * _TILE_WINDOWS,
+        xp.ascontiguousarray(x),
+        None if mask is None else xp.ascontiguousarray(mask),
+        xp.ascontiguousarray(taps),
+        None if bias is None else xp.ascontiguousarray(bias),
+        y,
+        window_struct(window, shape),
+        np.int64(n),
+        np.int32(groups),
+        np.int32(channels),
+        np.int32(outputs),
+        block=_TILE_WINDOWS,
+    )
+    return y
+
+
+def _columns(
+    x: Array, mask: Array | None, weight: Array, bias: Array | None, window: Window, groups: int
+) -> Array:
+    xp = array_module(x)
+    n, c, *shape = x.shape
+    count = window.output_shape(shape)
+    windows = count[0] * count[1]
+    taps = weight.reshape(groups, weight.shape[0] // groups, -1)
+    y = xp.empty((n, weight.shape[0], windows), x.dtype)
+    column_bytes = c * window.size * x.dtype.itemsize
+    for some, part in _pieces(n, windows, column_bytes, _room(x)):
+        cols = masked_columns(
+            x[some], _part(mask, some), window, part.start, part.stop - part.start
+        )
+        product = xp.matmul(taps, cols.reshape(len(cols), groups, -1, cols.shape[-1]))
+        y[some, :, part] = product.reshape(len(cols), -1, cols.shape[-1])
+    if bias is not None:
+        y += bias[:, None]
+    return y.reshape(n, -1, *count)
+
+
+def _product_first(
+    x: Array, mask: Array, weight: Array, bias: Array | None, window: Window
+) -> Array:
+    xp = array_module(x)
+    n, c, *shape = x.shape
+    outputs, pixels = weight.shape[0], shape[0] * shape[1]
+    taps = weight.reshape(outputs, c, window.size).transpose(0, 2, 1)
+    taps = xp.ascontiguousarray(taps).reshape(-1, c)
+    y = xp.empty((n, outputs, *mask.shape[2:]), x.dtype)
+    sample_bytes = outputs * window.size * pixels * x.dtype.itemsize
+    for some, _ in _pieces(n, 1, sample_bytes, _room(x)):
+        products = xp.matmul(taps, x[some].reshape(-1, c, pixels))
+        images = products.reshape(-1, outputs, window.size, *shape)
+        y[some] = sum_offsets(images, mask[some], window)
+    if bias is not None:
+        y += bias[:, None, None]
+    return y
+
+
+def _backward(
+    dy: Array,
+    x: Array,
+    mask: Array | None,
+    weight: Array,
+    window: Window,
+    groups: int,
+    need: frozenset[str],
+) -> tuple[Array | None, Array | None, Array | None, Array | None]:
+    xp = array_module(x)
+    n, shape = x.shape[0], x.shape[2:]
+    windows = dy.shape[2] * dy.shape[3]
+    exact = sum_dtype(x.dtype)
+    dx = xp.empty(x.shape, x.dtype) if "x" in need else None
+    dmask = xp.zeros(mask.shape, exact) if mask is not None and "mask" in need else None
+    # Channels by their place in a group: a piece takes the same channels of every group.
+    taps = weight.reshape(groups, -1, weight.shape[1], window.size)
+    dtaps = xp.zeros(taps.shape, exact) if "weight" in need else None
+    image = x.reshape(n, groups, -1, *shape)
+    outer = dy.reshape(n, groups, -1, windows)
+
+    channel_bytes = groups * window.size * windows * x.dtype.itemsize
+    for some, part in _pieces(n, weight.shape[1], channel_bytes, _room(x)):
+        piece = image[some, :, part]
+        count = piece.shape[0]
+        piece = piece.reshape(count, -1, *shape)
+        if dx is not None or dmask is not None:
+            transposed = taps[:, :, part].reshape(groups, taps.shape[1], -1).swapaxes(1, 2)
+            dcols = xp.matmul(transposed, outer[some])
+            dcols = dcols.reshape(count, -1, window.size, *dy.shape[2:])
+            if dmask is not None:
+                add_mask_gradient(dmask[some], dcols, piece, window, more=True)
+            if dx is not None:
+                gathered = masked_image(dcols, _part(mask, some), shape, window)
+                dx.reshape(image.shape)[some, :, part] = gathered.reshape(count, groups, -1, *shape)
+        if dtaps is not None:
+            cols = masked_columns(piece, _part(mask, some), window, 0, windows)
+            cols = cols.reshape(count, groups, -1, windows)
+            product = xp.matmul(outer[some], cols.swapaxes(2, 3))
+            dtaps[:, :, part] += product.sum(0, dtype=exact).reshape(
+                groups, taps.shape[1], -1, window.size
+            )
+    return (
+        dx,
+        None if dmask is None else dmask.astype(x.dtype, copy=False),
+        None if dtaps is None else dtaps.reshape(weight.shape).astype(x.dtype, copy=False),
+        dy.sum((0, 2, 3)) if "bias" in need else None,
+    )
+
+
+def _pieces(samples: int, items: int, item_bytes: int, room: int) -> Iterator[tuple[slice, slice]]:
+    """Cut samples x items into pieces that fit: whole samples together, or parts of one."""
+    fitting = max(1, room // max(1, item_bytes))
+    together = max(1, fitting // max(1, items))
+    for n in range(0, samples, together):
+        for first in range(0, items, fitting):
+            yield (
+                slice(n, min(n + together, samples)),
+                slice(first, min(first + fitting, items)),
+            )
+
+
+def _part(mask: Array | None, some: slice) -> Array | None:
+    return None if mask is None else mask[some]
+
+
+def _room(x: Array) -> int:
+    """Bytes that a piece may take: half of the cache, the rest being for what goes with it."""
+    return cache_bytes(x.device.id) // 2

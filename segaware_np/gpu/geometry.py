@@ -1,0 +1,35 @@
+"""What a kernel needs to know of a window: the `Window` struct of ``raw_kernels/common.cuh``."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from segaware_np.window import Pair, Window
+
+_FIELDS = ("kernel", "stride", "pad", "dilation", "image", "output")
+WINDOW = np.dtype([(f"{name}_{axis}", np.int32) for name in _FIELDS for axis in "hw"])
+
+
+def window_struct(window: Window, shape: Pair, count: Pair | None = None) -> np.ndarray:
+    """Return a window on an image as a 0-d structured array, to be passed to a kernel by value.
+
+    Parameters
+    ----------
+    window : Window
+    shape : (H, W)
+        Size of the image.
+    count : (Ho, Wo), optional
+        Number of windows, if not ``window.output_shape(shape)``.
+
+    Raises
+    ------
+    ValueError
+        If one plane of the image or of the output holds 2**31 elements or more: kernels name a
+        pixel by 32 bits (and an element of an array by 64).
+    """
+    count = count or window.output_shape(shape)
+    for name, (height, width) in (("image", shape), ("output", count)):
+        if height * width >= 2**31:
+            raise ValueError(f"{name}: expected planes below 2**31 pixels, got {height}x{width}")
+    pairs = (window.kernel, window.stride, window.pad, window.dilation, shape, count)
+    return np.array(tuple(length for pair in pairs for length in pair), WINDOW)

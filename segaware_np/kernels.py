@@ -1,0 +1,189 @@
+"""CUDA kernels: found, compiled once, launched with care. The only file that knows RawModule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segaware_np.extras import require
+from segaware_np.xp import Array
+
+OPTIONS = ("--std=c++17",)
+MAX_BLOCKS = 1 << 20  # kernels stride over what a grid of this size leaves
+
+C_TYPES = {
+    **{"e": "__half", "f": "float", "d": "double", "?": "bool"},
+    **{"b": "signed char", "h": "short", "i": "int", "q": "long long"},
+    **{"B": "unsigned char", "H": "unsigned short", "I": "unsigned int", "Q": "unsigned long long"},
+}
+FLOATS = ("float", "double", "__half")
+INTEGERS = tuple(C_TYPES[char] for char in "?bhiqBHIQ")
+_FLAG = ("false", "true")
+_NORM = ("1", "2")
+# A wider tile does not fit the registers in double precision.
+_TILE = {"float": ("16", "32", "64"), "__half": ("16", "32", "64"), "double": ("16", "32")}
+
+# Every kernel: the values of its template arguments after the first, the element type.
+CATALOG: dict[str, dict[str, tuple[tuple[str, ...] | Mapping[str, tuple[str, ...]], ...]]] = {
+    "columns": {
+        "im2col": (_FLAG,),
+        "col2im": (_FLAG, _FLAG),
+        "mask_gradient": (_FLAG, _FLAG),
+        "masked_sum": (_FLAG,),
+    },
+    "convolution": {"convolution": (_TILE, _FLAG)},
+    "distance": {"distance": (_NORM,), "distance_backward": (_NORM,)},
+    "parity": {"label_parity": ()},
+}
+_SOURCE_OF = {kernel: source for source, kernels in CATALOG.items() for kernel in kernels}
+
+
+class KernelError(RuntimeError):
+    """A kernel cannot be compiled on this machine; the message says what to install."""
+
+
+def element_types(source: str) -> tuple[str, ...]:
+    """Return the C types that the kernels of a source are made for."""
+    return INTEGERS if source == "parity" else FLOATS
+
+
+def instances(source: str, element: str) -> list[str]:
+    """Return every kernel of a source for one element type, as C++ names it.
+
+    Examples
+    --------
+    >>> instances("distance", "float")[0]
+    'distance<float, 1>'
+    """
+    names = []
+    for kernel, axes in CATALOG[source].items():
+        values = [axis[element] if isinstance(axis, Mapping) else axis for axis in axes]
+        names += [f"{kernel}<{', '.join((element, *rest))}>" for rest in product(*values)]
+    return names
+
+
+def source_code(source: str) -> str:
+    """Return the text of ``raw_kernels/<source>.cu`` with its one include written out.
+
+    CuPy keeps compiled kernels by their text: a change of the header must be a change of it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder of sources is neither in the package nor beside it.
+    """
+    folder = _folder()
+    common = (folder / "common.cuh").read_text().replace("#pragma once", "")
+    code = (folder / f"{source}.cu").read_text()
+    head, include, rest = code.partition('#include "common.cuh"')
+    line = head.count("\n") + 1
+    written_out = f'#line 1 "common.cuh"\n{common}\n#line {line} "{source}.cu"\n'
+    return f'#line 1 "{source}.cu"\n{head}{written_out if include else ""}{rest}'
+
+
+def launch(
+    kernel: str, template: tuple[Any, ...], work: int, *arguments: Any, block: int = 256
+) -> None:
+    """Launch one kernel on the device of its arrays, in that device's current stream.
+
+    Parameters
+    ----------
+    kernel : str
+        A name in `CATALOG`.
+    template : tuple
+        Its template arguments: the dtype of the elements, then integers and booleans.
+    work : int
+        Number of threads that it can use. Nothing is launched for none.
+    *arguments
+        C-contiguous CuPy arrays, NumPy scalars of the exact C types, 0-d structured arrays for
+        structs, None for a null pointer.
+    block : int
+        Threads in a block.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of another kind, an array is not contiguous or on another device.
+    KernelError
+        If the kernel cannot be compiled here.
+    """
+    device = _check(kernel, arguments)
+    if not work:
+        return
+    element = C_TYPES[np.dtype(template[0]).char.replace("l", "q").replace("L", "Q")]
+    names = (str(value).lower() for value in template[1:])
+    values = [np.uintp(0) if a is None else a for a in arguments]
+    with device:
+        module = _module(device.id, _SOURCE_OF[kernel], element)
+        function = module.get_function(f"{kernel}<{', '.join((element, *names))}>")
+        function((min(-(-work // block), MAX_BLOCKS),), (block,), tuple(values))
+
+
+@cache
+def cache_bytes(device: int) -> int:
+    """Return the size of a device's second-level cache: pieces that fit it are worth making."""
+    cupy = require("cupy", extra="gpu")
+    return int(cupy.cuda.Device(device).attributes["L2CacheSize"])
+
+
+def _check(kernel: str, arguments: tuple[Any, ...]) -> Any:
+    cupy = require("cupy", extra="gpu")
+    device = None
+    for at, argument in enumerate(arguments):
+        where = f"{kernel}, argument {at}"
+        if isinstance(argument, cupy.ndarray):
+            device = _check_device(where, argument, device)
+        elif not (
+            argument is None
+            or isinstance(argument, np.generic)
+            or (isinstance(argument, np.ndarray) and argument.ndim == 0)
+        ):
+            raise TypeError(
+                f"{where}: expected a CuPy array or a NumPy scalar, got {type(argument).__name__}"
+            )
+    if device is None:
+        raise TypeError(f"{kernel}: expected at least one CuPy array, got none")
+    return device
+
+
+def _check_device(where: str, array: Array, device: Any) -> Any:
+    if not array.flags.c_contiguous:
+        raise ValueError(f"{where}: expected a C-contiguous array, got strides {array.strides}")
+    if device is not None and array.device.id != device.id:
+        raise ValueError(f"{where}: expected an array on GPU {device.id}, got {array.device.id}")
+    return array.device
+
+
+@cache
+def _module(device: int, source: str, element: str) -> Any:
+    """Compile a source for one element type; `device`, the current one, is part of the key."""
+    cupy = require("cupy", extra="gpu")
+    names = instances(source, element)
+    module = cupy.RawModule(
+        code=source_code(source), options=OPTIONS, name_expressions=tuple(names)
+    )
+    try:
+        module.get_function(names[0])  # compiles
+    except (cupy.cuda.compiler.CompileException, RuntimeError, OSError, ImportError) as error:
+        major = cupy.cuda.runtime.runtimeGetVersion() // 1000
+        raise KernelError(
+            f"raw_kernels/{source}.cu does not compile on this machine. CuPy needs NVRTC and the "
+            f'headers of CUDA {major}, which come with pip install "cupy-cuda{major}x[ctk]" or '
+            f"a CUDA toolkit; a GPU newer than that CUDA needs a newer one.\n{error}"
+        ) from error
+    return module
+
+
+def _folder() -> Path:
+    package = Path(__file__).resolve().parent
+    for folder in (package / "raw_kernels", package.parent / "raw_kernels"):
+        if (folder / "common.cuh").is_file():
+            return folder
+    raise FileNotFoundError(
+        f"the CUDA sources are neither in {package / 'raw_kernels'} nor beside the package"
+    )

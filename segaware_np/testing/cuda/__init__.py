@@ -1,0 +1,49 @@
+"""Proofs of CUDA kernels on a machine without a GPU.
+
+* `nvrtc` compiles a source with NVIDIA's compiler for every architecture, and tells registers
+  and spills.
+* `emulate` runs it on the CPU, in a random order of threads and blocks, with sanitizers.
+* `fake_cupy` runs whole programs that use CuPy on top of that.
+* `plugin` gives tests the fixture `cupy`: the real one where there is a GPU.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+
+from segaware_np.testing.cuda import emulate, nvrtc
+
+__all__ = ["emulate", "nvrtc", "real_cupy", "report"]
+
+
+def real_cupy() -> tuple[ModuleType | None, str]:
+    """Return CuPy if it has a GPU to run on, and a line that says what is there or is not."""
+    try:
+        cupy = import_module("cupy")
+    except ImportError as error:
+        return None, f"none: CuPy does not import ({error})"
+    if cupy is sys.modules.get("segaware_np.testing.cuda.fake_cupy"):
+        return None, "none: CuPy's stand-in is installed"
+    if not cupy.cuda.is_available():
+        return None, f"none: CuPy {cupy.__version__} finds no GPU or driver"
+    properties = cupy.cuda.runtime.getDeviceProperties(0)
+    return cupy, f"{properties['name'].decode()}, CuPy {cupy.__version__}"
+
+
+def report() -> list[str]:
+    """Return lines for a test header: which proofs of the CUDA kernels run here, and why not."""
+    lines = [f"cuda, real GPU: {real_cupy()[1]}"]
+    try:
+        compiler = nvrtc.compiler()
+        lines.append(f"cuda, NVRTC: {compiler.version} for sm_{', '.join(nvrtc.ARCHITECTURES)}")
+    except (ImportError, OSError) as error:
+        lines.append(f"cuda, NVRTC: none: {error}")
+    gxx = emulate.compiler()
+    if gxx is None:
+        lines.append("cuda, emulation: none: install g++ or set CXX")
+    else:
+        working = [s for s in emulate.SANITIZERS if emulate.has_sanitizer(s)]
+        lines.append(f"cuda, emulation: {gxx}, sanitizers: {', '.join(working) or 'none'}")
+    return lines

@@ -1,0 +1,387 @@
+"""A strict stand-in for CuPy on a machine without a GPU, for tests of code that uses CuPy.
+
+Its arrays are NumPy arrays in a box; kernels of `RawModule` run on the CPU through
+`segaware_np.testing.cuda.emulate`. It is as strict as CuPy (nothing mixes with NumPy arrays,
+nothing becomes one unasked), and stricter where CuPy trusts its caller: number, types and
+contiguity of a kernel's arguments, writes outside an array, output that overlaps input.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from segaware_np.testing.cuda.emulate import KernelError, Module, Parameter
+
+try:  # imports without a GPU, and knows which names CuPy has
+    _real: ModuleType | None = import_module("cupy")
+except ImportError:
+    _real = None
+
+GUARD = 64  # bytes on either side of an array during a launch, in which nobody may write
+UFUNC_METHODS = {  # what CuPy's universal functions can do beside being called
+    "add": ("reduce", "accumulate", "reduceat", "at"),
+    "multiply": ("reduce", "accumulate"),
+    "maximum": ("at",),
+    "minimum": ("at",),
+}
+settings = SimpleNamespace(sanitize=None)  # which build of the kernels runs
+launches: list[str] = []  # kernels launched so far, by name
+transfers: list[tuple[str, int]] = []  # copies so far: ("to host" | "to device", bytes)
+
+
+@contextmanager
+def installed(sanitize: str | None = None) -> Iterator[ModuleType]:
+    """Let ``import cupy`` find the stand-in, its kernels built with a sanitizer or without."""
+    before, settings.sanitize = sys.modules.get("cupy"), sanitize
+    sys.modules["cupy"] = sys.modules[__name__]
+    try:
+        yield sys.modules[__name__]
+    finally:
+        settings.sanitize = None
+        if before is None:
+            del sys.modules["cupy"]
+        else:
+            sys.modules["cupy"] = before
+
+
+# ---- arrays ------------------------------------------------------------------------------
+class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 (CuPy's name)
+    """An array on the pretended device."""
+
+    def __init__(self, shape: Any, dtype: Any = float) -> None:
+        self._array: np.ndarray = _garbage(np.empty(shape, dtype))
+
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        raise TypeError(
+            "Implicit conversion to a NumPy array is not allowed. "
+            "Please use `.get()` to construct a NumPy array explicitly."
+        )
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        if options.get("where", True) is not True:
+            raise TypeError(f"cupy.{ufunc.__name__} takes no where=")
+        if method != "__call__" and method not in UFUNC_METHODS.get(ufunc.__name__, ()):
+            raise NotImplementedError(f"`cupy_{ufunc.__name__}.{method}` is not supported yet")
+        out = options.get("out")
+        result = getattr(ufunc, method)(*_unbox(inputs), **_unbox(options))
+        return out[0] if out else _box(result)
+
+    def __array_function__(self, function: Callable, _: Any, inputs: Any, options: Any) -> Any:
+        return _boxed(function)(*inputs, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        unknown = _real is not None and not hasattr(_real.ndarray, name)
+        if name.startswith("__") or unknown:
+            raise AttributeError(f"'cupy.ndarray' object has no attribute {name!r}")
+        value = getattr(self._array, name)
+        return _boxed(value) if callable(value) else _box(value)
+
+    def __getitem__(self, index: Any) -> ndarray:
+        return _wrap(self._array[_view(index)])
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._array[_view(index)] = _unbox(value)
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def __iter__(self) -> Iterator[ndarray]:
+        return (self[i] for i in range(len(self)))
+
+    def __bool__(self) -> bool:
+        return bool(self.get())
+
+    def __int__(self) -> int:
+        return int(self.get())
+
+    def __float__(self) -> float:
+        return float(self.get())
+
+    def __complex__(self) -> complex:
+        return complex(self.get())
+
+    def __repr__(self) -> str:
+        return f"cupy:{self._array!r}"
+
+    def item(self) -> Any:
+        return self.get().item()
+
+    def tolist(self) -> Any:
+        return self.get().tolist()
+
+    def get(self) -> np.ndarray:
+        transfers.append(("to host", self._array.nbytes))
+        return self._array.copy()
+
+    @property
+    def device(self) -> Device:
+        return Device(0)
+
+
+def _wrap(array: np.ndarray) -> ndarray:
+    boxed = ndarray.__new__(ndarray)
+    boxed._array = array
+    return boxed
+
+
+def _garbage(array: np.ndarray) -> np.ndarray:
+    """Fill new memory with what is easily noticed: NaN, -1."""
+    array.reshape(-1).view(np.uint8)[...] = 0xFF
+    return array
+
+
+def _view(index: Any) -> tuple:
+    """Return an index that gives a view even of a single element, as CuPy does."""
+    index = _unbox(index if isinstance(index, tuple) else (index,))
+    return index if any(i is Ellipsis for i in index) else (*index, Ellipsis)
+
+
+def _unbox(value: Any) -> Any:
+    if isinstance(value, ndarray):
+        return value._array
+    if isinstance(value, np.ndarray):
+        raise TypeError("Unsupported type <class 'numpy.ndarray'>: a NumPy array given to CuPy")
+    if isinstance(value, (list, tuple)):
+        return type(value)(_unbox(v) for v in value)
+    if isinstance(value, dict):
+        return {k: _unbox(v) for k, v in value.items()}
+    return value
+
+
+def _box(value: Any) -> Any:
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _wrap(np.asarray(value))
+    return type(value)(map(_box, value)) if type(value) in (list, tuple) else value
+
+
+def _boxed(function: Callable) -> Callable:
+    @functools.wraps(function, assigned=("__name__", "__doc__"), updated=())
+    def call(*arguments: Any, **options: Any) -> Any:
+        return _box(function(*_unbox(arguments), **_unbox(options)))
+
+    return call
+
+
+# ---- the module's functions --------------------------------------------------------------
+def array(value: Any, dtype: Any = None, copy: bool = True) -> ndarray:
+    if isinstance(value, ndarray):
+        return _wrap(np.array(value._array, dtype, copy=copy or None))
+    made = np.array(value, dtype)
+    transfers.append(("to device", made.nbytes))
+    return _wrap(made)
+
+
+def asarray(value: Any, dtype: Any = None) -> ndarray:
+    if isinstance(value, ndarray) and dtype in (None, value.dtype):
+        return value
+    return array(value, dtype)
+
+
+def ascontiguousarray(value: Any, dtype: Any = None) -> ndarray:
+    boxed = asarray(value, dtype)
+    return boxed if boxed._array.flags.c_contiguous else _wrap(boxed._array.copy("C"))
+
+
+def asnumpy(value: Any) -> np.ndarray:
+    return value.get() if isinstance(value, ndarray) else np.asarray(value)
+
+
+def from_dlpack(value: Any) -> ndarray:
+    if not isinstance(value, ndarray):
+        raise BufferError("the stand-in for CuPy shares memory with no other library")
+    return value
+
+
+def empty(shape: Any, dtype: Any = float) -> ndarray:
+    return ndarray(shape, dtype)
+
+
+def empty_like(value: ndarray, dtype: Any = None) -> ndarray:
+    return ndarray(value.shape, dtype or value.dtype)
+
+
+def get_array_module(*values: Any) -> ModuleType:
+    return sys.modules[__name__] if any(isinstance(v, ndarray) for v in values) else np
+
+
+def __getattr__(name: str) -> Any:
+    """Everything else is NumPy's, as far as CuPy has it."""
+    if name.startswith("__") or (_real is not None and not hasattr(_real, name)):
+        raise AttributeError(f"module 'cupy' has no attribute {name!r}")
+    value = getattr(np, name)
+    if isinstance(value, np.ufunc):
+        return _Ufunc(value)
+    return value if isinstance(value, type) or not callable(value) else _boxed(value)
+
+
+class _Ufunc:
+    """A NumPy ufunc whose inputs are wrapped: scalars, too, end up on the device."""
+
+    def __init__(self, ufunc: np.ufunc) -> None:
+        self._ufunc = ufunc
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        return self._apply("__call__", *inputs, **options)
+
+    def __getattr__(self, method: str) -> Callable:
+        return functools.partial(self._apply, method)
+
+    def _apply(self, method: str, *inputs: Any, **options: Any) -> Any:
+        probe = _wrap(np.zeros(()))
+        out = options.pop("out", None)
+        if out is not None:
+            options["out"] = out if isinstance(out, tuple) else (out,)
+        return probe.__array_ufunc__(self._ufunc, method, *inputs, **options)
+
+
+# ---- kernels -----------------------------------------------------------------------------
+class RawModule:
+    """Kernels from CUDA C++, as ``cupy.RawModule``."""
+
+    def __init__(
+        self,
+        *,
+        code: str | None = None,
+        path: str | None = None,
+        options: tuple[str, ...] = (),
+        backend: str = "nvrtc",
+        name_expressions: tuple[str, ...] | None = None,
+    ) -> None:
+        if backend != "nvrtc":
+            raise ValueError(f"backend: the stand-in for CuPy knows nvrtc, got {backend!r}")
+        self._code = code if code is not None else Path(str(path)).read_text()
+        self._names, self._options = name_expressions or (), options
+
+    def build(self, sanitize: str | None) -> Module:
+        return Module(self._code, self._names, self._options, sanitize)
+
+    def get_function(self, name: str) -> RawKernel:
+        known = _built(self, None).kernels
+        if name not in known:
+            raise KeyError(f"no kernel {name!r} among {known}")
+        kernel = RawKernel.__new__(RawKernel)
+        kernel._module, kernel.name = self, name
+        return kernel
+
+
+class RawKernel:
+    """A kernel from CUDA C++, as ``cupy.RawKernel``."""
+
+    def __init__(self, code: str, name: str, options: tuple[str, ...] = ()) -> None:
+        self._module, self.name = RawModule(code=code, options=options), name
+
+    def __call__(self, grid: tuple, block: tuple, arguments: tuple, *, shared_mem: int = 0) -> None:
+        parameters = _built(self._module, None).signature(self.name)
+        if len(arguments) != len(parameters):
+            given = ", ".join(map(str, parameters))
+            raise TypeError(f"{self.name}: {len(arguments)} arguments for parameters ({given})")
+        values, loans = [], []
+        for at, (argument, parameter) in enumerate(zip(arguments, parameters, strict=True)):
+            where = f"{self.name}, argument {at}"
+            if isinstance(argument, ndarray):
+                loans.append(_Loan(where, argument._array, parameter))
+                values.append(loans[-1].inside)
+            else:
+                values.append(_check_value(where, argument, parameter))
+        _check_overlap(loans)
+        launches.append(self.name)
+        # As CuPy does: an empty grid is launched as one block.
+        grid, block = (tuple(max(1, n) for n in shape) for shape in (grid, block))
+        _built(self._module, settings.sanitize).launch(self.name, grid, block, values, shared_mem)
+        for loan in loans:
+            loan.give_back()
+
+
+@functools.cache
+def _built(module: RawModule, sanitize: str | None) -> Module:
+    return module.build(sanitize)
+
+
+class _Loan:
+    """An array's copy for the time of a launch, between guards that must stay as they are."""
+
+    def __init__(self, where: str, owner: np.ndarray, parameter: Parameter) -> None:
+        if not parameter.pointer or owner.dtype != parameter.dtype:
+            raise TypeError(f"{where}: {owner.dtype} array for {parameter}")
+        if not owner.flags.c_contiguous:
+            raise ValueError(f"{where}: not C-contiguous, strides {owner.strides}")
+        self.where, self.owner, self.parameter = where, owner, parameter
+        self.buffer = np.full(owner.nbytes + 2 * GUARD, 0xFF, np.uint8)
+        self.inside = self.buffer[GUARD : GUARD + owner.nbytes].view(owner.dtype)
+        self.inside[...] = owner.reshape(-1)
+
+    def give_back(self) -> None:
+        guards = np.delete(self.buffer, np.s_[GUARD : GUARD + self.owner.nbytes])
+        if (guards != 0xFF).any():
+            raise KernelError(f"{self.where}: written outside the array")
+        if not self.parameter.const:
+            self.owner[...] = self.inside.reshape(self.owner.shape)
+        elif self.inside.tobytes() != self.owner.tobytes():
+            raise KernelError(f"{self.where}: an array behind a pointer to const was changed")
+
+
+def _check_value(where: str, argument: Any, parameter: Parameter) -> Any:
+    """Return an argument that is no array, if CuPy would hand the right bytes to the kernel."""
+    if parameter.pointer:
+        if isinstance(argument, np.uintp) and argument == 0:
+            return argument  # a null pointer
+        raise TypeError(f"{where}: {type(argument).__name__} for {parameter}")
+    if isinstance(argument, np.ndarray) and argument.ndim == 0:
+        if argument.dtype.kind != "V" or argument.nbytes != parameter.dtype.itemsize:
+            raise TypeError(f"{where}: {argument.dtype} for {parameter}")
+        return argument
+    if not isinstance(argument, np.generic):
+        raise TypeError(f"{where}: {type(argument).__name__} for {parameter}; give a NumPy scalar")
+    if argument.dtype != parameter.dtype:
+        raise TypeError(f"{where}: {argument.dtype} scalar for {parameter}")
+    return argument
+
+
+def _check_overlap(loans: list[_Loan]) -> None:
+    for loan in loans:
+        for other in loans:
+            written = other is not loan and not loan.parameter.const
+            if written and np.may_share_memory(loan.owner, other.owner):
+                raise KernelError(f"{loan.where}: output overlaps {other.where}")
+
+
+# ---- devices and streams -----------------------------------------------------------------
+class Device:
+    """The one pretended device, or one that is not there."""
+
+    attributes = {"L2CacheSize": 4096, "MultiProcessorCount": 4}  # noqa: RUF012 (as in CuPy)
+
+    def __init__(self, id: int = 0) -> None:
+        self.id = id
+
+    def __enter__(self) -> Device:
+        if self.id:
+            raise RuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        return None
+
+    def synchronize(self) -> None:
+        return None
+
+
+class CompileException(Exception):  # noqa: N818 (CuPy's name)
+    """As in ``cupy.cuda.compiler``."""
+
+
+cuda = SimpleNamespace(
+    Device=Device,
+    compiler=SimpleNamespace(CompileException=CompileException),
+    is_available=lambda: True,
+    runtime=SimpleNamespace(getDeviceCount=lambda: 1, runtimeGetVersion=lambda: 13000),
+)
