@@ -24,6 +24,7 @@ class Node(NamedTuple):
     layer: Layer
     inputs: tuple[str, ...]
     weight: float | None  # loss weight, None if this is no loss
+    share: str | None  # whose parameters it uses, None for its own
 
 
 class Net:
@@ -78,7 +79,14 @@ class Net:
         self._losses: dict[str, Array] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
 
-    def add(self, name: str, layer: Layer, *inputs: str, weight: float | None = None) -> None:
+    def add(
+        self,
+        name: str,
+        layer: Layer,
+        *inputs: str,
+        weight: float | None = None,
+        share: str | None = None,
+    ) -> None:
         """Append a layer.
 
         Parameters
@@ -90,19 +98,26 @@ class Net:
             Names of network inputs or of layers added before.
         weight : float, optional
             Marks the layer as a loss, with this weight in the total.
+        share : str, optional
+            Name of a layer whose parameters this one uses instead of its own.
 
         Raises
         ------
         ValueError
-            If the name is taken or an input is unknown.
+            If the name is taken, or an input or the layer to share with is unknown.
         """
         if name in self.nodes or name in self.inputs:
             raise ValueError(f"name: {name!r} is taken")
         unknown = [i for i in inputs if i not in self.nodes and i not in self.inputs]
         if unknown:
             raise ValueError(f"inputs: layer {name!r} reads {unknown}, which nothing produces")
-        layer.initialize(self.rng, self.dtype, self.xp)
-        self.nodes[name] = Node(name, layer, inputs, weight)
+        if share is None:
+            layer.initialize(self.rng, self.dtype, self.xp)
+        elif share in self.nodes:
+            layer.params = self.nodes[share].layer.params
+        else:
+            raise ValueError(f"share: no layer {share!r} to share parameters with")
+        self.nodes[name] = Node(name, layer, inputs, weight, share)
 
     def forward(
         self,
@@ -216,10 +231,11 @@ class Net:
         return {name: float(value.real) for name, value in self._losses.items()}
 
     def parameters(self) -> dict[str, Parameter]:
-        """All parameters by name, ``layer.parameter``."""
+        """All parameters by name, ``layer.parameter``; shared ones by their first name only."""
         return {
             f"{name}.{key}": parameter
             for name, node in self.nodes.items()
+            if node.share is None
             for key, parameter in node.layer.params.items()
         }
 
@@ -309,7 +325,8 @@ class Net:
         rows = [("layer", "type", "inputs", "output", "parameters")]
         total = 0
         for name, node in self.nodes.items():
-            count = sum(p.data.size for p in node.layer.params.values())
+            own = {} if node.share else node.layer.params
+            count = sum(p.data.size for p in own.values())
             total += count
             shape = "x".join(map(str, self._shapes.get(name, ())))
             kind = type(node.layer).__name__

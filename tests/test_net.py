@@ -227,3 +227,46 @@ def test_summary_lists_layers_shapes_and_parameters():
     lines = net.summary().splitlines()
     assert lines[1].split() == ["a", "Convolution", "x", "1x3x4x5", "57"]
     assert lines[-1] == "57 parameters"
+
+
+@pytest.mark.parametrize(
+    ("build", "options"),
+    [
+        (models.segaware_vgg16, {}),
+        (models.segaware_resnet101, {"blocks": (1, 1, 2, 1)}),
+    ],
+    ids=["vgg16", "resnet101"],
+)
+def test_published_networks_by_complex_step(build, options):
+    rng = np.random.default_rng(5)
+    net = build(4, 1 / 32, dtype="float64", **options)
+    for name, p in net.parameters().items():
+        p.data += 0.1 * rng.standard_normal(p.data.shape) * np.abs(p.data).max(initial=0.01)
+        if name == "half_scaled.scale":
+            p.data /= 200  # at 200 the CRF's masks are all but 0 and 1
+    twin = models.build(net.description, dtype="complex128")
+    batch = feed(rng, shape=(1, 33, 65))
+    losses = net.forward(batch)
+    dx = net.backward(inputs=["image"])["image"]
+    models.transfer(net.weights(), twin)
+    slope, expected = 0.0, 0.0
+    direction = rng.standard_normal(dx.shape)
+    expected += (dx * direction).sum()
+    for name, p in net.parameters().items():
+        if p.lr_mult:
+            v = rng.standard_normal(p.data.shape) * max(np.abs(p.data).max(initial=0), 0.01)
+            twin.parameters()[name].data[...] += 1j * STEP * v
+            expected += (p.grad * v).sum()
+    out = twin.forward({**batch, "image": batch["image"] + 1j * STEP * direction})
+    slope = sum(value.imag for value in out.values()) / STEP
+    assert set(out) == set(losses)
+    assert abs(slope - expected) <= 1e-10 * abs(expected)
+
+
+def test_scales_of_the_resnet_share_their_weights():
+    net = models.segaware_resnet101(4, 1 / 32, blocks=(1, 1, 1, 1))
+    own = net.nodes["conv1"].layer.params["weight"]
+    assert net.nodes["scale05_conv1"].layer.params["weight"] is own
+    assert sum(p is own for p in net.parameters().values()) == 1
+    with pytest.raises(ValueError, match="share: no layer 'nobody'"):
+        net.add("lonely", layers.ReLU(), "image", share="nobody")
