@@ -1,0 +1,61 @@
+"""The embedding network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+
+import numpy as np
+
+from segaware_np.layers import EmbeddingLoss
+from segaware_np.models.parts import add_embedding, describe
+from segaware_np.net import Net
+from segaware_np.window import Window
+
+
+def embedding_network(
+    widths: Sequence[int] = (64, 128, 256),
+    depths: Sequence[int] = (2, 2, 1),
+    channels: int = 64,
+    *,
+    dilations: Sequence[int] = (1, 2, 5),
+    hinge: str = "linear",
+    normalize: str = "all",
+    ignore_label: int = 255,
+    dtype: str = "float32",
+    xp: ModuleType = np,
+    seed: int = 0,
+) -> Net:
+    """Network that maps every pixel to an embedding; the defaults are the published one.
+
+    Convolutions of all stages, resized to the image, and the image itself are concatenated and
+    mixed into the embedding, on which one contrastive loss a dilation is laid.
+
+    Parameters
+    ----------
+    widths, depths : sequences of int
+        Channels and number of 3x3 convolutions of each stage; the resolution halves between them.
+    channels : int
+        Channels of the embedding.
+    dilations : sequence of int
+        Of the 3x3 windows of the losses.
+    hinge, normalize, ignore_label
+        As for `embedding_loss_forward`.
+    dtype, xp, seed
+        As for `Net`.
+
+    Returns
+    -------
+    Net
+        Inputs ``image`` and ``label``; output ``embedding`` (N, channels, H, W).
+    """
+    description = describe("embedding_network", locals())
+    net = Net(("image", "label"), dtype, xp, seed)
+    add_embedding(net, widths, depths, channels, lr_mult=1.0)
+    for dilation in dilations:
+        loss = EmbeddingLoss(
+            Window.same(3, dilation), ignore_label, hinge=hinge, normalize=normalize
+        )
+        net.add(f"loss_dilation{dilation}", loss, "embedding", "label", weight=1.0)
+    net.description = description
+    return net
