@@ -187,7 +187,7 @@ def _default_count() -> int:
         processors = len(os.sched_getaffinity(0))
     else:
         processors = os.cpu_count() or 1
-    return max(1, min(processors, ceil(_quota())))
+    return max(1, ceil(min(processors, _quota())))
 
 
 def _quota(root: Path = Path("/sys/fs/cgroup")) -> float:
