@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from segaware_np.commands import demo, evaluate, info, masks, predict, train
+from segaware_np.commands import demo, evaluate, explore, info, masks, predict, train
 from segaware_np.version import __version__
 
-COMMANDS = (demo, train, predict, evaluate, masks, info)
+COMMANDS = (demo, train, predict, evaluate, masks, explore, info)
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):

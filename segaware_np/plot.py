@@ -1,6 +1,6 @@
 """Pictures: local masks, embeddings as colours, images side by side, training curves.
 
-Pictures are uint8 RGB arrays ``(H, W, 3)``. Only `draw_curves` needs matplotlib; titles need Pillow.
+Pictures are uint8 RGB arrays ``(H, W, 3)``. `draw_curves` needs matplotlib, titles need Pillow.
 """
 
 from __future__ import annotations
@@ -205,9 +205,9 @@ def draw_masks(
         for column, picture in zip(columns, (patch, colorize(bright), shown), strict=True):
             column.append(("", _frame(enlarge(picture, factor), colour, 3)))
         _mark(marked, (y, x), window, colour)
-    names = ("window", "mask", "seen through it")
-    rows = [[(name, column[0][1]), *column[1:]] for name, column in zip(names, columns, strict=True)]
-    masks_picture = tile(rows)
+    for name, column in zip(("window", "mask", "seen through it"), columns, strict=True):
+        column[0] = (name, column[0][1])
+    masks_picture = tile(columns)
     zoom = max(1, round(masks_picture.shape[0] / image.shape[0]))
     return tile([[("", enlarge(marked, zoom)), ("", masks_picture)]], gap=6)
 

@@ -1,5 +1,5 @@
 """The commands of the ``segaware`` program, one a file.
 
 Each module has ``add_command(subparsers)``, which declares the options and sets ``run`` to a
-function that takes the parsed options. What is heavy to import is imported when a command runs.
+function that takes the parsed options.
 """

@@ -9,6 +9,9 @@ import sys
 from importlib import metadata
 from types import ModuleType
 
+from segaware_np.threads import get_num_threads
+from segaware_np.version import __version__
+
 # Variables that make OpenBLAS or MKL use fewer instructions or cores than the machine has.
 _BLAS_VARIABLES = (
     "OPENBLAS_CORETYPE",
@@ -43,12 +46,10 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the report."""
-    from segaware_np.version import __version__
-
     rows = [
         ("segaware_np", __version__),
         ("Python", f"{platform.python_version()} ({sys.executable})"),
-        ("machine", f"{platform.system()} {platform.machine()}, {usable_cores()} usable cores"),
+        ("machine", f"{platform.system()} {platform.machine()}, {get_num_threads()} threads"),
         *((name, _version(name, extra)) for name, extra in _PACKAGES.items()),
         *(("BLAS", line) for line in blas_lines()),
         ("CPU backend", "NumPy, float32 and float64"),
@@ -56,13 +57,6 @@ def run(options: argparse.Namespace) -> None:
     ]
     for name, text in rows:
         print(f"{name:<13} {text}")
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _version(name: str, extra: str) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
+import numpy as np
+
+from segaware_np import inference
 from segaware_np.commands.options import number, pair, whole
-
-if TYPE_CHECKING:
-    import numpy as np
+from segaware_np.images import read_image, write_image
+from segaware_np.models import load
+from segaware_np.plot import draw_masks
+from segaware_np.window import Window
 
 
 def add_command(subparsers: argparse._SubParsersAction) -> None:
@@ -51,10 +54,6 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the picture."""
-    from segaware_np.images import read_image, write_image
-    from segaware_np.plot import draw_masks
-    from segaware_np.window import Window
-
     image = read_image(options.image)
     height, width = image.shape[:2]
     at = options.at or [
@@ -79,10 +78,6 @@ def run(options: argparse.Namespace) -> None:
 
 def embed(image: np.ndarray, source: str) -> np.ndarray:
     """Return the embedding (E, H, W) of an image: its colours in 0..1, or a trained model's."""
-    import numpy as np
-
     if source == "rgb":
         return np.ascontiguousarray(image.transpose(2, 0, 1), np.float32) / 255
-    from segaware_np.commands.models import load_model
-
-    return load_model(source).embed(image)
+    return inference.embed(load(source), image)

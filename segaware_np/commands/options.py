@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from types import ModuleType
+
+import numpy as np
+
+from segaware_np.extras import require
 
 
 def whole(least: int) -> Callable[[str], int]:
@@ -58,3 +63,48 @@ def sizes(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(
             f"expected whole numbers between commas, got {text}"
         ) from None
+
+
+def not_negative(text: str) -> float:
+    """Parse a finite number of at least 0."""
+    value = number(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text}")
+    return value
+
+
+def fraction(text: str) -> float:
+    """Parse a number from 0 to 1."""
+    value = number(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text}")
+    return value
+
+
+def span(text: str) -> tuple[float, float]:
+    """Parse two numbers, ``LOW,HIGH``."""
+    parts = text.split(",")
+    if len(parts) != 2:
+        raise argparse.ArgumentTypeError(f"expected two numbers as in 0.5,1.5, got {text}")
+    return number(parts[0]), number(parts[1])
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Parse words between commas."""
+    return tuple(word.strip() for word in text.split(","))
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--gpu``."""
+    parser.add_argument("--gpu", action="store_true", help="compute with CuPy on the GPU")
+
+
+def array_library(options: argparse.Namespace) -> ModuleType:
+    """Return CuPy if ``--gpu`` was given, else NumPy.
+
+    Raises
+    ------
+    ImportError
+        If CuPy is not installed.
+    """
+    return require("cupy", extra="gpu") if options.gpu else np

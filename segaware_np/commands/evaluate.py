@@ -1,0 +1,62 @@
+"""``segaware evaluate``: how well a trained network labels a data set."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from segaware_np.commands import sources
+from segaware_np.commands.options import add_device, array_library, whole
+from segaware_np.files import atomic_write
+from segaware_np.inference import evaluate
+from segaware_np.models import load
+
+
+def add_command(subparsers: argparse._SubParsersAction) -> None:
+    """Declare ``segaware evaluate``."""
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="score a network on labelled images",
+        description="Score a network on labelled images: pixel accuracy, mean IoU and IoU per "
+        "class, over the whole images and in a band along true boundaries.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="a file that `segaware train` wrote")
+    sources.add_arguments(parser, split="val")
+    parser.add_argument(
+        "--ignore-label", type=whole(0), default=255, help="label of pixels that do not count"
+    )
+    parser.add_argument(
+        "--band", type=whole(1), default=3, help="width of the band on each side, pixels"
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write the scores to this file")
+    add_device(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the scores, and write them if asked to."""
+    net = load(options.model, xp=array_library(options))
+    dataset = sources.open_dataset(options)
+    scores = evaluate(net, dataset, ignore_label=options.ignore_label, width=options.band)
+    report = {"images": len(dataset), **scores.report()}
+    print(table(report, getattr(dataset, "class_names", ())))
+    if options.json:
+        with atomic_write(options.json) as file:
+            file.write((json.dumps(report, indent=2) + "\n").encode())
+
+
+def table(report: dict[str, Any], names: tuple[str, ...] = ()) -> str:
+    """Return a report of `metrics.Evaluation` as text, in percent."""
+    band = report["band"]
+    rows = [("", "image", f"{band['width']} px band")]
+    for key in ("pixel_accuracy", "mean_recall", "mean_iou"):
+        rows.append((key.replace("_", " "), _percent(report[key]), _percent(band[key])))
+    for label, (whole_image, near) in enumerate(zip(report["iou"], band["iou"], strict=True)):
+        name = names[label] if label < len(names) else f"class {label}"
+        rows.append((f"IoU {name}", _percent(whole_image), _percent(near)))
+    return "\n".join(f"{name:<18} {first:>8} {second:>10}" for name, first, second in rows)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f} %"

@@ -1,0 +1,92 @@
+"""``segaware explore``: a page on which an image's local attention masks can be explored."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from segaware_np.commands.options import whole
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def add_command(subparsers: argparse._SubParsersAction) -> None:
+    """Declare ``segaware explore``."""
+    parser = subparsers.add_parser(
+        "explore",
+        help="write a page on which an image's local masks can be explored, offline",
+        description="Write one HTML page that works offline: pick a pixel and see its local "
+        "mask, for several windows and scales, and what it does to a box filter.",
+    )
+    parser.add_argument("image", help="the image file")
+    parser.add_argument("-o", "--output", default="explore.html", help="the page to write")
+    parser.add_argument(
+        "--size", type=whole(1), default=640, help="shrink to this many pixels on the longer side"
+    )
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--embedding",
+        metavar="MODEL",
+        help="a model file that `segaware train` wrote, to embed the image with",
+    )
+    source.add_argument(
+        "--array",
+        metavar="FILE",
+        help="the image's embedding itself, (E, H, W) or (1, E, H, W): .npy, or the one array in "
+        "an .npz or .safetensors file",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write the page."""
+    from pathlib import Path
+
+    from segaware_np.commands.masks import embed
+    from segaware_np.explore import build_page
+    from segaware_np.files import atomic_write
+    from segaware_np.images import read_image
+
+    image = shrink(read_image(options.image), options.size)
+    embedding = None
+    if options.embedding:
+        embedding = embed(image, options.embedding)
+    elif options.array:
+        embedding = read_embedding(options.array)
+    page = build_page(image, embedding, title=Path(options.image).name).encode()
+    with atomic_write(options.output) as file:
+        file.write(page)
+    height, width, _ = image.shape
+    print(f"wrote {options.output}: {width} x {height} pixels, {len(page) / 1e6:.2f} MB")
+
+
+def shrink(image: np.ndarray, size: int) -> np.ndarray:
+    """Return the image, at most ``size`` pixels long and wide."""
+    import numpy as np
+
+    from segaware_np.extras import require
+
+    pillow = require("PIL.Image", extra="images")
+    picture = pillow.fromarray(image)
+    picture.thumbnail((size, size), pillow.Resampling.LANCZOS)
+    return np.asarray(picture)
+
+
+def read_embedding(path: str) -> np.ndarray:
+    """Return the one array in a file, without a batch axis of length 1."""
+    import numpy as np
+
+    from segaware_np.files import FormatError, load_arrays
+
+    if path.endswith(".npy"):
+        try:
+            array = np.load(path, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise FormatError(f"{path}: damaged or not an array ({error})") from error
+    else:
+        arrays, _ = load_arrays(path)
+        if len(arrays) != 1:
+            raise ValueError(f"{path}: expected one array, got {', '.join(arrays) or 'none'}")
+        (array,) = arrays.values()
+    return array[0] if array.ndim == 4 and len(array) == 1 else array

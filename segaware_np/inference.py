@@ -1,0 +1,107 @@
+"""A trained network at work: labels, embeddings and scores of pictures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from segaware_np.data.augmentation import Augmentation
+from segaware_np.metrics import Evaluation
+from segaware_np.net import Net
+from segaware_np.xp import Array, array_module
+
+if TYPE_CHECKING:
+    from segaware_np.data.datasets import Dataset
+
+
+def predict(net: Net, image: np.ndarray) -> np.ndarray:
+    """Label every pixel of a picture: the class with the highest score.
+
+    Parameters
+    ----------
+    net : Net
+        Has a layer ``score``, as `models.segmentation_network` builds it.
+    image : (H, W, 3) uint8 array
+        RGB.
+
+    Returns
+    -------
+    (H, W) int32 array
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `image` is not such an array, or `net` has no layer ``score``.
+    """
+    return _run(net, image, "score").argmax(axis=0).astype(np.int32)
+
+
+def embed(net: Net, image: np.ndarray) -> np.ndarray:
+    """Embedding of a picture: (E, H, W), by a network that has a layer ``embedding``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `predict`.
+    """
+    return _run(net, image, "embedding")
+
+
+def evaluate(
+    net: Net, dataset: Dataset, *, ignore_label: int | None = 255, width: int = 3
+) -> Evaluation:
+    """Predict every picture of a data set and compare with its labels.
+
+    Parameters
+    ----------
+    net : Net
+    dataset : Dataset
+        With labels.
+    ignore_label : int or None
+        Pixels with this true label do not count.
+    width : int
+        Of the band along true boundaries, pixels on each side.
+
+    Returns
+    -------
+    Evaluation
+        Its ``report()`` has pixel accuracy, mean IoU and IoU per class, also within the band.
+
+    Raises
+    ------
+    ValueError
+        If a picture has no labels, or labels that the network does not know.
+    """
+    scores = None
+    for index in range(len(dataset)):
+        image, labels = dataset[index]
+        if labels is None:
+            raise ValueError(f"dataset: expected labels, got none for {dataset.name(index)}")
+        score = _run(net, image, "score")
+        scores = scores or Evaluation(len(score), ignore_label, width)
+        scores.update(score.argmax(axis=0), labels)
+    if scores is None:
+        raise ValueError("dataset: expected at least one image, got none")
+    return scores
+
+
+def prepare(image: np.ndarray, net: Net) -> Array:
+    """Return a picture as the network's input: (1, 3, H, W) minus the mean, where it lives."""
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        got: Any = getattr(image, "dtype", type(image).__name__)
+        raise TypeError(f"image: expected a uint8 NumPy array, got {got}")
+    pixels, _ = Augmentation()(image, None, np.random.default_rng(0))
+    return net.xp.asarray(pixels[None], net.dtype)
+
+
+def _run(net: Net, image: np.ndarray, output: str) -> np.ndarray:
+    if output not in net.nodes:
+        raise ValueError(f"net: expected a network with a layer {output!r}, got {list(net.nodes)}")
+    trained = any(node.layer.training for node in net.nodes.values())
+    net.eval()
+    try:
+        result = net.forward({"image": prepare(image, net)}, [output], keep=False)[output][0]
+    finally:
+        net.train(trained)
+    return result if array_module(result) is np else result.get()
