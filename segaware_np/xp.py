@@ -11,6 +11,7 @@ import numpy as np
 Array: TypeAlias = Any  # numpy.ndarray or cupy.ndarray: what one op receives is all of one kind
 
 _KINDS = {"float": "fc", "integer": "iub"}
+_ARTICLE = {"float": "a float", "integer": "an integer"}
 
 
 def _cupy() -> ModuleType | None:
@@ -117,7 +118,7 @@ def check_array(
     """
     xp = _module_of(name, array)
     if array.dtype.kind not in _KINDS[kind]:
-        raise TypeError(f"{name}: expected a {kind} array, got {array.dtype}")
+        raise TypeError(f"{name}: expected {_ARTICLE[kind]} array, got {array.dtype}")
     if like is not None:
         if _module_of(name, like) is not xp:
             raise TypeError(
