@@ -208,6 +208,9 @@ class Trainer:
         path = self._folder / f"checkpoint-{done:08d}.npz"
         metadata = {
             "format": _FORMAT,
+            "arrays": sorted(
+                arrays
+            ),  # the checksums in the file do not cover its table of contents
             "optimizer": counters,
             "loader": self.loader.state,
             "net": self.net.state(),
@@ -264,18 +267,18 @@ def _on_host(array: Array) -> np.ndarray:
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Any]]:
     """Weights, solver arrays and the rest of a checkpoint."""
     arrays, metadata = load_arrays(path)
-    kinds = {"optimizer": dict, "loader": int, "net": dict}
+    kinds = {"arrays": list, "optimizer": dict, "loader": int, "net": dict}
     if metadata.get("format") != _FORMAT or not all(
         isinstance(metadata.get(key), kind) for key, kind in kinds.items()
     ):
         raise FormatError(f"{path}: not a checkpoint")
-    groups: dict[str, dict[str, np.ndarray]] = {"weights": {}, "optimizer": {}}
-    for name, array in arrays.items():
-        group, _, key = name.partition("/")
-        if group not in groups:
-            raise FormatError(f"{path}: not a checkpoint: unexpected array {name}")
-        groups[group][key] = array
-    return groups["weights"], groups["optimizer"], metadata
+    if sorted(arrays) != metadata["arrays"]:
+        raise FormatError(f"{path}: damaged: its arrays are not those it lists")
+    weights, histories = (
+        {name.removeprefix(group): a for name, a in arrays.items() if name.startswith(group)}
+        for group in ("weights/", "optimizer/")
+    )
+    return weights, histories, metadata
 
 
 def _is_whole(path: Path) -> bool:
