@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -55,7 +56,7 @@ class BandedWindows:
         rows = (self.count[0] if stop is None else stop) - start
         bands = max(1, round(rows * self.count[1] / _PIXELS))
         edges = [start + rows * i // bands for i in range(bands + 1)]
-        return [(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
+        return [(a, b) for a, b in pairwise(edges) if b > a]
 
     def channels(self, count: int, itemsize: int) -> list[Pair]:
         """Split channels into blocks whose columns of one band fit into the cache."""
@@ -64,7 +65,7 @@ class BandedWindows:
         blocks = max(1, -(-count * column // _COLUMN_BYTES))
         blocks = min(blocks, count)
         edges = [count * i // blocks for i in range(blocks + 1)] if count else [0]
-        return list(zip(edges[:-1], edges[1:], strict=True))
+        return list(pairwise(edges))
 
     def reach(self, band: Pair) -> Pair:
         """Flat range of pixels that a band's view spans; it may leave the image at both ends."""

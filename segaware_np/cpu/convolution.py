@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -293,7 +294,7 @@ def _parts(images: int, rows: int, count: int) -> list[list[tuple[int, Pair]]]:
     """Deal all output rows of a batch out in equal parts: ``(image, rows)`` pairs for each."""
     edges = [images * rows * i // count for i in range(count + 1)]
     parts = []
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in pairwise(edges):
         touched = range(start // max(1, rows), -(-stop // max(1, rows)))
         parts.append([(n, (max(start - n * rows, 0), min(stop - n * rows, rows))) for n in touched])
     return parts
