@@ -13,7 +13,7 @@ def pooled_shape(shape: Pair, window: Window) -> Pair:
     """Return the number of pooling windows ``(Ho, Wo)`` on an image of shape ``(H, W)``.
 
     ``ceil((in + 2 pad - (dilation (kernel - 1) + 1)) / stride) + 1``, less a last window that
-    would start in the padding behind the image.
+    would start behind the image (in its padding, or where the stride is larger than the kernel).
 
     Raises
     ------
@@ -28,7 +28,7 @@ def pooled_shape(shape: Pair, window: Window) -> Pair:
         shape, window.kernel, window.stride, window.pad, window.dilation, strict=True
     ):
         count = -(-(length + 2 * p - (d * (k - 1) + 1)) // s) + 1
-        out.append(count - (p > 0 and (count - 1) * s >= length + p))
+        out.append(count - ((count - 1) * s >= length + p))
     return out[0], out[1]
 
 

@@ -22,15 +22,15 @@ def fortran(array: Array) -> Array:
 def strided(array: Array) -> Array:
     """Return a copy that is every second entry of a larger array, along every axis."""
     buffer = _buffer(array, [2 * n for n in array.shape])
-    view = buffer[tuple(slice(1, None, 2) for _ in array.shape)]
+    view = buffer[(..., *(slice(1, None, 2) for _ in array.shape))]
     view[...] = array
     return view
 
 
 def reversed_axes(array: Array) -> Array:
     """Return a copy whose strides are all negative."""
-    flip = tuple(slice(None, None, -1) for _ in array.shape)
-    return array_module(array).array(array[flip], order="C")[flip] if array.ndim else +array
+    flip = (..., *(slice(None, None, -1) for _ in array.shape))
+    return array_module(array).array(array[flip], order="C")[flip]
 
 
 def channels_last(array: Array) -> Array:
