@@ -1,0 +1,93 @@
+"""Blobs: the arrays of a network as Caffe's users know them, `data` and `diff` side by side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from segaware_np.layers import Parameter
+from segaware_np.xp import Array, array_module
+
+if TYPE_CHECKING:
+    from segaware_np.caffe.net import Net
+
+Shape = tuple[int, ...]
+
+
+class ParameterBlob(Parameter):
+    """A learned array and its gradient, perhaps shared by several layers.
+
+    Attributes
+    ----------
+    data, diff : array
+        `diff` accumulates over backward passes until `Net.clear_diffs`.
+    lr_mult, decay_mult : float
+    wanted : bool
+        Whether backward computes a gradient for it.
+    """
+
+    def __init__(self, data: Array, lr_mult: float, decay_mult: float, wanted: bool) -> None:
+        self.data = data
+        self.lr_mult, self.decay_mult = lr_mult, decay_mult
+        self.wanted = wanted
+        self._grad: Array | None = None
+
+    @property
+    def grad(self) -> Array:  # type: ignore[override]
+        if self._grad is None:  # made when first asked for: networks in use never ask
+            self._grad = array_module(self.data).zeros_like(self.data)
+        return self._grad
+
+    @property
+    def diff(self) -> Array:
+        return self.grad
+
+    @property
+    def shape(self) -> Shape:
+        return self.data.shape
+
+    def accumulate(self, gradient: Array | None) -> None:
+        if gradient is not None:
+            grad = self.grad
+            grad += gradient
+
+    def clear(self) -> None:
+        if self._grad is not None:
+            self._grad[...] = 0
+
+    def __repr__(self) -> str:
+        return f"ParameterBlob({self.data.shape}, {self.data.dtype})"
+
+
+class Blob:
+    """One named array of a network between its layers.
+
+    Attributes
+    ----------
+    data : array
+        What the last forward pass left; write into it (``blob.data[...] = x``) to set an input.
+    diff : array
+        dL/d(data) of the last backward pass, zeros where none came.
+    shape : tuple of int
+    """
+
+    def __init__(self, net: Net, name: str) -> None:
+        self._net, self._name = net, name
+
+    @property
+    def data(self) -> Array:
+        return self._net._data(self._name)
+
+    @property
+    def diff(self) -> Array:
+        return self._net._diff(self._name)
+
+    @property
+    def shape(self) -> Shape:
+        return self._net._shape(self._name)
+
+    def reshape(self, *shape: int) -> None:
+        """Give an input another shape; the other blobs follow at the next forward pass."""
+        self._net._reshape_input(self._name, shape)
+
+    def __repr__(self) -> str:
+        return f"Blob({self._name!r}, {self.shape})"

@@ -1,0 +1,294 @@
+"""Layer types that treat every entry alike: neurons, sums and products, scales, normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import e
+from typing import Any
+
+import numpy as np
+
+from segaware_np.caffe.blobs import Shape
+from segaware_np.caffe.layer import Declaration, Grads, Layer, layer_type
+from segaware_np.ops import elementwise as ops
+from segaware_np.ops.batch_norm import batch_norm_backward, batch_norm_forward, batch_statistics
+from segaware_np.ops.dropout import dropout_backward, dropout_forward
+from segaware_np.ops.relu import relu_backward, relu_forward
+from segaware_np.ops.scale import scale_backward, scale_forward
+from segaware_np.xp import Array, array_module
+
+
+@layer_type("AbsVal")
+class AbsVal(Layer):
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        y, cache = ops.absolute_forward(bottoms[0])
+        return [y], cache
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        return [ops.absolute_backward(dtops[0], cache)], []
+
+
+@layer_type("Exp")
+class Exp(Layer):
+    def configure(self) -> None:
+        self.base = e if self.spec.exp_param.base == -1 else self.spec.exp_param.base
+        if self.base <= 0:
+            raise self.error(f"base: expected a positive number or -1 for e, got {self.base}")
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        param = self.spec.exp_param
+        y, cache = ops.exponential_forward(bottoms[0], self.base, param.scale, param.shift)
+        return [y], cache
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        return [ops.exponential_backward(dtops[0], cache)], []
+
+
+@layer_type("Power")
+class Power(Layer):
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        param = self.spec.power_param
+        y, cache = ops.power_forward(bottoms[0], param.power, param.scale, param.shift)
+        return [y], cache
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        return [ops.power_backward(dtops[0], cache)], []
+
+
+@layer_type("ReLU")
+class ReLU(Layer):
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        x, slope = bottoms[0], self.spec.relu_param.negative_slope
+        if not slope:
+            y, cache = relu_forward(x)
+            return [y], cache
+        positive = x > 0
+        return [array_module(x).where(positive, x, x * x.dtype.type(slope))], positive
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        dy, slope = dtops[0], self.spec.relu_param.negative_slope
+        if not slope:
+            return [relu_backward(dy, cache)], []
+        return [array_module(dy).where(cache, dy, dy * dy.dtype.type(slope))], []  # type: ignore[union-attr]
+
+
+@layer_type("Sigmoid")
+class Sigmoid(Layer):
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        y = (array_module(bottoms[0]).tanh(bottoms[0] / 2) + 1) / 2  # cannot overflow
+        return [y], y
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        return [dtops[0] * cache * (1 - cache)], []
+
+
+@layer_type("TanH")
+class TanH(Layer):
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        y = array_module(bottoms[0]).tanh(bottoms[0])
+        return [y], y
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        return [dtops[0] * (1 - cache * cache)], []
+
+
+@layer_type("Dropout")
+class Dropout(Layer):
+    def configure(self) -> None:
+        self.ratio = self.spec.dropout_param.dropout_ratio
+        if not 0 <= self.ratio < 1:
+            raise self.error(f"dropout_ratio: expected a number in [0, 1), got {self.ratio}")
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        if self.phase == "TEST":
+            return bottoms, None
+        rng = self.context.rng(self.index, self.context.passes)
+        y, cache = dropout_forward(bottoms[0], self.ratio, int(rng.integers(2**63)))
+        return [y], cache
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        return [dtops[0] if cache is None else dropout_backward(dtops[0], cache)], []
+
+
+@layer_type("Eltwise")
+class Eltwise(Layer):
+    bottoms = (2, 1000)
+
+    def configure(self) -> None:
+        param = self.spec.eltwise_param
+        self.operation, self.coeff = param.operation, param.coeff
+        if self.coeff and self.operation != "SUM":
+            raise self.error("coeff goes with SUM alone")
+        if self.coeff and len(self.coeff) != len(self.spec.bottom):
+            raise self.error(f"expected a coeff for each of {len(self.spec.bottom)} bottoms")
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        if len(set(bottoms)) > 1:
+            raise self.error(f"the bottoms differ in shape: {', '.join(map(str, bottoms))}")
+        return [bottoms[0]]
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        if self.operation == "MAX":
+            y, cache = ops.maximum_forward(*bottoms)
+        elif self.operation == "PROD":
+            y, cache = ops.product_forward(*bottoms)
+            if not self.spec.eltwise_param.stable_prod_grad:
+                return [y], (y, bottoms)
+        else:
+            y, cache = self._scaled(bottoms[0], 0), None
+            y = y.copy() if y is bottoms[0] else y
+            for i, x in enumerate(bottoms[1:], start=1):
+                y += self._scaled(x, i)
+        return [y], cache
+
+    def _scaled(self, x: Array, i: int) -> Array:
+        return x * x.dtype.type(self.coeff[i]) if self.coeff and self.coeff[i] != 1 else x
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        dy: Any = dtops[0]
+        if self.operation == "SUM":
+            return [self._scaled(dy, i) for i in range(len(need))], []
+        if self.operation == "MAX":
+            return ops.maximum_backward(dy, cache), []
+        if self.spec.eltwise_param.stable_prod_grad:
+            return ops.product_backward(dy, cache), []
+        y, factors = cache
+        with np.errstate(divide="ignore", invalid="ignore"):  # NaN at 0, as it was asked for
+            return [dy * (y / x) for x in factors], []
+
+
+@layer_type("SpatialProduct")
+class SpatialProduct(Layer):
+    """Every channel of the first bottom times the one channel of the second."""
+
+    bottoms = (2, 2)
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        a, b = bottoms
+        if b != (*a[:1], 1, *a[2:]):
+            raise self.error(f"expected a second bottom {(*a[:1], 1, *a[2:])}, got {b}")
+        return [a]
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        return [bottoms[0] * bottoms[1]], bottoms
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        a, b = cache
+        return [dtops[0] * b, (dtops[0] * a).sum(1, keepdims=True)], []
+
+
+@layer_type("Scale")
+class Scale(Layer):
+    """A learned factor and perhaps a summand; with two bottoms the second is the factor."""
+
+    bottoms = (1, 2)
+
+    def configure(self) -> None:
+        self.param = self.spec.scale_param
+        self.learns_factor = len(self.spec.bottom) == 1
+        self.bias = self.param.bias_term
+
+    def _place(self, bottoms: Sequence[Shape]) -> tuple[int, Shape]:
+        """First axis, and shape, of the factor."""
+        x = bottoms[0]
+        if len(bottoms) == 2:
+            shape = bottoms[1]
+        elif self.param.num_axes == 0:
+            shape = ()
+        else:
+            start = self.axis(self.param.axis, len(x))
+            stop = len(x) if self.param.num_axes == -1 else start + self.param.num_axes
+            shape = x[start:stop]
+        axis = self.axis(self.param.axis, len(x)) if shape else 0
+        if x[axis : axis + len(shape)] != shape:
+            raise self.error(f"a factor of shape {shape} does not fit {x} from axis {axis} on")
+        return axis, shape
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        self._place(bottoms)
+        return [bottoms[0]]
+
+    def declare(self, *bottoms: Shape) -> list[Declaration]:
+        _, shape = self._place(bottoms)
+        one = self.param.filler if "filler" in self.param else np.ones(shape)
+        out = [Declaration(shape, one)] if self.learns_factor else []
+        return out + [Declaration(shape, self.param.bias_filler)] * self.bias
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        arrays = [p.data for p in self.params]
+        factor = arrays[0] if self.learns_factor else bottoms[1]
+        axis, _ = self._place([b.shape for b in bottoms])
+        y, cache = scale_forward(bottoms[0], factor, arrays[-1] if self.bias else None, axis)
+        learned = not self.learns_factor or self.params[0].wanted
+        return [y], cache if learned else cache._replace(x=None)
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        names = ["scale"] * self.learns_factor + ["bias"] * self.bias
+        wanted = self.wanted(*names) | ({"x"} if need[0] else set())
+        if not self.learns_factor and need[1]:
+            wanted.add("scale")
+        dx, dscale, dbias = scale_backward(dtops[0], cache, wanted)
+        dparams = [dscale] * self.learns_factor + [dbias] * self.bias
+        return ([dx] if self.learns_factor else [dx, dscale]), dparams
+
+
+@layer_type("Bias")
+class Bias(Scale):
+    """A learned summand; with two bottoms the second is the summand."""
+
+    def configure(self) -> None:
+        self.param = self.spec.bias_param
+        self.learns_factor = False
+        self.bias = len(self.spec.bottom) == 1
+
+    def declare(self, *bottoms: Shape) -> list[Declaration]:
+        return [Declaration(self._place(bottoms)[1], self.param.filler)] * self.bias
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        summand = self.params[0].data if self.bias else bottoms[1]
+        axis, _ = self._place([b.shape for b in bottoms])
+        y, cache = scale_forward(bottoms[0], None, summand, axis)
+        return [y], cache
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        dx, _, dbias = scale_backward(dtops[0], cache, {"x", "bias"})
+        return ([dx], [dbias]) if self.bias else ([dx, dbias], [])
+
+
+@layer_type("BatchNorm")
+class BatchNorm(Layer):
+    """Statistics come as sums with a common divisor: mean sum, variance sum, divisor."""
+
+    def configure(self) -> None:
+        param = self.spec.batch_norm_param
+        stored = self.phase == "TEST"
+        self.stored = param.use_global_stats if "use_global_stats" in param else stored
+        if param.update_global_stats and self.stored:
+            raise self.error("update_global_stats with use_global_stats is not supported")
+
+    def declare(self, *bottoms: Shape) -> list[Declaration]:
+        channels = bottoms[0][1]
+        return [Declaration(shape, np.zeros(shape)) for shape in ((channels,), (channels,), (1,))]
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        x, param = bottoms[0], self.spec.batch_norm_param
+        mean_sum, variance_sum, divisor = (p.data for p in self.params)
+        if self.stored:
+            factor = array_module(x).where(divisor == 0, 0, 1 / (divisor + (divisor == 0)))
+            factor = factor.astype(x.dtype)
+            y, cache = batch_norm_forward(x, mean_sum * factor, variance_sum * factor, param.eps)
+            return [y], cache
+        mean, variance = batch_statistics(x)
+        if self.phase == "TRAIN":
+            keep = x.dtype.type(param.moving_average_fraction)
+            count = x.size // x.shape[1]
+            unbiased = variance * x.dtype.type(count / max(count - 1, 1))
+            for total, value in zip((mean_sum, variance_sum, divisor), (mean, unbiased, 1),
+                                    strict=True):
+                total *= keep
+                total += value
+        y, cache = batch_norm_forward(x, eps=param.eps)
+        return [y], cache
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        return [batch_norm_backward(dtops[0], cache)], [None, None, None]

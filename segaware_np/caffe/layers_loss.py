@@ -1,0 +1,238 @@
+"""Layer types at a network's end: losses and scores, with the authors' conventions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segaware_np.caffe.blobs import Shape
+from segaware_np.caffe.layer import Grads, Layer, layer_type
+from segaware_np.ops.embedding_loss import embedding_loss_backward, embedding_loss_forward
+from segaware_np.ops.softmax import (
+    CrossEntropyCache,
+    softmax_backward,
+    softmax_cross_entropy_backward,
+    softmax_cross_entropy_forward,
+    softmax_forward,
+)
+from segaware_np.xp import Array, array_module
+
+_NORMALIZE = {"FULL": "full", "VALID": "valid", "BATCH_SIZE": "batch", "NONE": "none"}
+
+
+class _OverClasses(Layer):
+    """A layer that treats one axis as classes; the operations want it second."""
+
+    def _classes_second(self, x: Array) -> Array:
+        """View with the axes ``(before, classes, behind)``."""
+        axis = self.axis(self.spec.softmax_param.axis, x.ndim)
+        shape = x.shape
+        return x.reshape(prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :]))
+
+
+@layer_type("Softmax")
+class Softmax(_OverClasses):
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        p, cache = softmax_forward(self._classes_second(bottoms[0]))
+        return [p.reshape(bottoms[0].shape)], cache
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        dp: Any = dtops[0]
+        return [softmax_backward(dp.reshape(cache.shape), cache).reshape(dp.shape)], []
+
+
+@layer_type("SoftmaxWithLoss")
+class SoftmaxWithLoss(_OverClasses):
+    bottoms, tops, loss = (2, 2), (1, 2), True
+
+    def configure(self) -> None:
+        param = self.spec.loss_param
+        self.ignore = param.ignore_label if "ignore_label" in param else None
+        mode = param.normalization
+        if "normalize" in param and "normalization" not in param:
+            mode = "VALID" if param.normalize else "BATCH_SIZE"
+        self.normalize = _NORMALIZE[mode]
+        self.weights = self._read_weights(param.weight_source) if "weight_source" in param else None
+
+    def _read_weights(self, source: str) -> np.ndarray:
+        try:
+            weights = np.array([float(word) for word in Path(source).read_text().split()])
+        except ValueError as error:
+            raise self.error(f"weight_source {source}: expected numbers ({error})") from None
+        if not len(weights) or not (weights >= 0).all():
+            raise self.error(f"weight_source {source}: expected weights of at least 0")
+        return weights
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        score, labels = bottoms
+        axis = self.axis(self.spec.softmax_param.axis, len(score))
+        if prod(labels) * score[axis] != prod(score):
+            raise self.error(f"labels {labels} are not one for each prediction of {score}")
+        if self.weights is not None and len(self.weights) != score[axis]:
+            raise self.error(f"{len(self.weights)} class weights for {score[axis]} classes")
+        return [(), score][: max(1, len(self.spec.top))]
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        score = self._classes_second(bottoms[0])
+        labels = bottoms[1].reshape(score.shape[0], score.shape[2]).astype(np.int32)
+        try:
+            loss, cache = softmax_cross_entropy_forward(score, labels, self.ignore, self.normalize)
+        except ValueError as error:
+            raise ValueError(f"layer {self.name!r}: {error}") from None
+        if self.weights is not None:
+            loss, cache = self._weigh(cache)
+        tops = [loss, cache.probability.reshape(bottoms[0].shape)]
+        return tops[: max(1, len(self.spec.top))], (cache, bottoms[0].shape)
+
+    def _weigh(self, cache: CrossEntropyCache) -> tuple[Array, CrossEntropyCache]:
+        """The same with a weight for each pixel, that of its class."""
+        p, labels, valid, count = cache
+        xp = array_module(p)
+        index = xp.where(valid, labels, 0)
+        weight = xp.asarray(self.weights, p.dtype)[index] * valid
+        if self.normalize == "valid":
+            count = xp.maximum(weight.sum(), 1)
+        chosen = xp.take_along_axis(p, index[:, None], 1)[:, 0]
+        nll = -xp.log(xp.maximum(chosen, xp.finfo(np.float32).tiny))
+        loss = ((weight * nll).sum(dtype="f8") / count).astype(p.dtype)
+        return loss, CrossEntropyCache(p, labels, weight, count)
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        inner, shape = cache
+        return [softmax_cross_entropy_backward(dtops[0], inner).reshape(shape), None], []
+
+
+@layer_type("EuclideanLoss")
+class EuclideanLoss(Layer):
+    """``L = sum (a - b)^2 / (2 N)``"""
+
+    bottoms, loss = (2, 2), True
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        if prod(bottoms[0]) != prod(bottoms[1]):
+            raise self.error(f"bottoms {bottoms[0]} and {bottoms[1]} differ in size")
+        return [()]
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        difference = bottoms[0] - bottoms[1].reshape(bottoms[0].shape)
+        n = max(difference.shape[0], 1)
+        return [(difference * difference).sum() / (2 * n)], (difference, bottoms[1].shape)
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        difference, shape = cache
+        da = difference * (dtops[0] / difference.dtype.type(max(difference.shape[0], 1)))
+        return [da, -da.reshape(shape)], []
+
+
+@layer_type("DistLoss")
+class DistLoss(Layer):
+    """The authors' loss on embeddings: it reports the linear hinge and returns the gradient of
+    the squared one, whatever the loss weight.
+    """
+
+    bottoms, loss = (2, 2), True
+
+    def configure(self) -> None:
+        param = self.spec.dist_loss_param
+        self.alpha, self.beta = param.alpha, param.beta
+        self.ignore = param.ignore_label if "ignore_label" in param else None
+        if not 0 < self.alpha < self.beta:
+            raise self.error(f"expected 0 < alpha < beta, got {self.alpha} and {self.beta}")
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        if bottoms[0] != bottoms[1]:
+            raise self.error(f"distances {bottoms[0]} and parity {bottoms[1]} differ in shape")
+        self.image(bottoms[0])
+        return [()]
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        distance, parity = bottoms[0], bottoms[1].astype(np.int32)
+        same = (parity != 0).astype(np.int32)  # all that is not different is the same
+        parity = same if self.ignore is None else self._marked(same, parity)
+        loss, cache = embedding_loss_forward(
+            distance, parity, self.alpha, self.beta, "linear", self.ignore, "all"
+        )
+        return [loss], cache._replace(hinge="squared")
+
+    def _marked(self, same: Array, parity: Array) -> Array:
+        return array_module(same).where(parity == self.ignore, np.int32(self.ignore), same)
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        return [embedding_loss_backward(1, cache), None], []
+
+
+@layer_type("SegAccuracy")
+class SegAccuracy(Layer):
+    """Pixel accuracy, mean recall over the classes that are there, mean IoU over all classes.
+
+    A class that is neither there nor predicted has IoU 1, and of equal scores the highest class
+    wins: the authors' conventions (`metrics` has the usual ones).
+    """
+
+    bottoms, stops = (2, 2), True
+
+    def configure(self) -> None:
+        self.ignored = self.spec.seg_accuracy_param.ignore_label
+        self.confusion: np.ndarray | None = None
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        score, labels = bottoms
+        if (labels[0], *labels[2:]) != (score[0], *score[2:]) or labels[1] != 1:
+            raise self.error(f"labels {labels} do not match scores {score}")
+        return [(1, 1, 1, 3)]
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        xp = array_module(*bottoms)
+        score, labels = bottoms[0], bottoms[1][:, 0].astype(np.int64)
+        classes = score.shape[1]
+        predicted = classes - 1 - score[:, ::-1].argmax(1)
+        valid = ~xp.isin(labels, xp.asarray(self.ignored or [-1]))
+        labels, predicted = labels[valid], predicted[valid]
+        if not bool(((labels >= 0) & (labels < classes)).all()):
+            raise ValueError(f"layer {self.name!r}: a label is neither a class nor ignored")
+        counts = xp.bincount(labels * classes + predicted, minlength=classes**2)
+        confusion = (counts if xp is np else counts.get()).reshape(classes, classes)
+        if self.confusion is not None and not self.spec.seg_accuracy_param.reset:
+            confusion = confusion + self.confusion
+        self.confusion = confusion
+        return [xp.asarray(_scores(confusion), score.dtype).reshape(1, 1, 1, 3)], None
+
+
+def _scores(confusion: np.ndarray) -> list[float]:
+    hits, there, said = np.diag(confusion), confusion.sum(1), confusion.sum(0)
+    union = there + said - hits
+    recall = [h / t for h, t in zip(hits, there, strict=True) if t]
+    iou = [h / u if u else 1.0 for h, u in zip(hits, union, strict=True)]
+    return [hits.sum() / max(confusion.sum(), 1), float(np.mean(recall or [0])), float(np.mean(iou))]
+
+
+@layer_type("Accuracy")
+class Accuracy(Layer):
+    """Share of predictions whose highest score is that of the label."""
+
+    bottoms, stops = (2, 2), True
+
+    def configure(self) -> None:
+        if self.spec.accuracy_param.top_k != 1:
+            raise self.error("only top_k 1 is supported")
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        score, labels = bottoms
+        axis = self.axis(self.spec.accuracy_param.axis, len(score))
+        if prod(labels) * score[axis] != prod(score):
+            raise self.error(f"labels {labels} are not one for each prediction of {score}")
+        return [()]
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        param, score = self.spec.accuracy_param, bottoms[0]
+        predicted = score.argmax(self.axis(param.axis, score.ndim))
+        labels = bottoms[1].reshape(predicted.shape).astype(np.int64)
+        counted = labels != param.ignore_label if "ignore_label" in param else labels == labels
+        right = ((predicted == labels) & counted).sum() / array_module(score).maximum(
+            counted.sum(), 1
+        )
+        return [array_module(score).asarray(right, score.dtype)], None

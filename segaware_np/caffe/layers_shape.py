@@ -1,0 +1,330 @@
+"""Layer types that move entries about: joins, cuts, copies, sizes; and the inner product."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from segaware_np.caffe.blobs import Shape
+from segaware_np.caffe.layer import Declaration, Grads, Layer, layer_type
+from segaware_np.ops.resize import resize_backward, resize_forward
+from segaware_np.ops.tile import tile_backward, tile_forward
+from segaware_np.xp import Array, array_module
+
+
+@layer_type("Concat")
+class Concat(Layer):
+    bottoms = (1, 1000)
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        param, first = self.spec.concat_param, bottoms[0]
+        axis = self.axis(param.concat_dim if "concat_dim" in param else param.axis, len(first))
+        self.along = axis
+        if len({(*s[:axis], *s[axis + 1 :]) for s in bottoms}) > 1:
+            raise self.error(f"bottoms differ beside axis {axis}: {', '.join(map(str, bottoms))}")
+        return [(*first[:axis], sum(s[axis] for s in bottoms), *first[axis + 1 :])]
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        y = array_module(*bottoms).concatenate(bottoms, axis=self.along)
+        return [y], [x.shape[self.along] for x in bottoms]
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        return _cut(dtops[0], cache, self.along), []
+
+
+@layer_type("Slice")
+class Slice(Layer):
+    tops = (1, 1000)
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        param, x, count = self.spec.slice_param, bottoms[0], len(self.spec.top)
+        axis = self.along = self.axis(
+            param.slice_dim if "slice_dim" in param else param.axis, len(x)
+        )
+        points = param.slice_point or [x[axis] // count * i for i in range(1, count)]
+        if not param.slice_point and x[axis] % count:
+            raise self.error(f"axis {axis} of {x} does not divide into {count} tops")
+        ends = [0, *points, x[axis]]
+        self.lengths = [b - a for a, b in zip(ends, ends[1:], strict=False)]
+        if len(self.lengths) != count or min(self.lengths) < 1:
+            raise self.error(f"slice points {points} do not cut {x} into {count} tops")
+        return [(*x[:axis], length, *x[axis + 1 :]) for length in self.lengths]
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        return _cut(bottoms[0], self.lengths, self.along), None
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        return [array_module(*dtops).concatenate(list(dtops), axis=self.along)], []
+
+
+@layer_type("Split")
+class Split(Layer):
+    tops = (1, 1000)
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        return [bottoms[0]] * len(self.spec.top)
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        return [bottoms[0]] * len(self.spec.top), None
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        total: Any = dtops[0]
+        for dy in dtops[1:]:
+            total = total + dy
+        return [total], []
+
+
+@layer_type("Silence")
+class Silence(Layer):
+    bottoms, tops, stops = (1, 1000), (0, 0), True
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        return []
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        return [], None
+
+
+@layer_type("Tile")
+class Tile(Layer):
+    def configure(self) -> None:
+        self.tiles, self.along = self.spec.tile_param.tiles, self.spec.tile_param.axis
+        if self.tiles < 1:
+            raise self.error(f"tiles: expected at least 1, got {self.tiles}")
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        shape = list(bottoms[0])
+        shape[self.axis(self.along, len(shape))] *= self.tiles
+        return [tuple(shape)]
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        y, cache = tile_forward(bottoms[0], self.tiles, self.along)
+        return [y], cache
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        return [tile_backward(dtops[0], cache)], []
+
+
+@layer_type("Replicate")
+class Replicate(Tile):
+    """The same under another name and with other options."""
+
+    def configure(self) -> None:
+        self.tiles, self.along = self.spec.replicate_param.num_copies, self.spec.replicate_param.axis
+        if self.tiles < 1:
+            raise self.error(f"num_copies: expected at least 1, got {self.tiles}")
+
+
+@layer_type("ChannelReduce")
+class ChannelReduce(Layer):
+    """Sum or maximum over groups of neighbouring channels."""
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        n, c, h, w = self.image(bottoms[0])
+        left = self.spec.channel_reduce_param.num_channels
+        if left < 1 or c % left:
+            raise self.error(f"{c} channels cannot be reduced to {left}")
+        return [(n, left, h, w)]
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        n, c, h, w = bottoms[0].shape
+        left = self.spec.channel_reduce_param.num_channels
+        x = bottoms[0].reshape(n, left, c // left, h, w)
+        if self.spec.channel_reduce_param.operation == "SUM":
+            return [x.sum(2)], (x.shape, None)
+        return [x.max(2)], (x.shape, x.argmax(2))  # the first of several maxima
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        dy: Any = dtops[0]
+        (n, left, members, h, w), winner = cache
+        xp = array_module(dy)
+        dx = xp.broadcast_to(dy[:, :, None], (n, left, members, h, w))
+        if winner is not None:
+            dx = dx * (winner[:, :, None] == xp.arange(members)[:, None, None])
+        return [dx.reshape(n, left * members, h, w)], []
+
+
+@layer_type("Flatten")
+class Flatten(Layer):
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        x, param = bottoms[0], self.spec.flatten_param
+        first, last = self.axis(param.axis, len(x)), self.axis(param.end_axis, len(x))
+        if first > last:
+            raise self.error(f"axis {first} lies behind end_axis {last}")
+        return [(*x[:first], prod(x[first : last + 1]), *x[last + 1 :])]
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        x = bottoms[0]
+        return [x.reshape(self.shapes(x.shape)[0])], x.shape
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        return [dtops[0].reshape(cache)], []  # type: ignore[union-attr]
+
+
+@layer_type("Reshape")
+class Reshape(Flatten):
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        x, param = bottoms[0], self.spec.reshape_param
+        start = param.axis if param.axis >= 0 else param.axis + len(x) + 1
+        stop = len(x) if param.num_axes == -1 else start + param.num_axes
+        if not 0 <= start <= stop <= len(x):
+            raise self.error(f"axes {start} to {stop} are not those of a blob {x}")
+        dims = list(param.shape.dim)
+        for i, dim in enumerate(dims):
+            if dim == 0:
+                if start + i >= len(x):
+                    raise self.error(f"there is no axis {start + i} to copy from {x}")
+                dims[i] = x[start + i]
+        rest = prod((*x[:start], *(d for d in dims if d != -1), *x[stop:]))
+        if dims.count(-1) > 1 or (-1 in dims and (rest == 0 or prod(x) % rest)):
+            raise self.error(f"cannot infer the size of axis -1 in {dims} for {x}")
+        shape = (*x[:start], *(prod(x) // rest if d == -1 else d for d in dims), *x[stop:])
+        if prod(shape) != prod(x):
+            raise self.error(f"{x} does not reshape to {shape}")
+        return [shape]
+
+
+@layer_type("Interp")
+class Interp(Layer):
+    """Bilinear resize with aligned corners, of the image or of what cropping leaves of it."""
+
+    def configure(self) -> None:
+        param = self.spec.interp_param
+        self.zooms = "zoom_factor" in param or "shrink_factor" in param
+        self.given = "height" in param and "width" in param
+        if self.zooms == self.given:
+            raise self.error("expected either zoom_factor and shrink_factor, or height and width")
+        if param.zoom_factor < 1 or param.shrink_factor < 1:
+            raise self.error("zoom_factor and shrink_factor: expected at least 1")
+        self.crop = (-param.pad_beg, -param.pad_end)
+        if min(self.crop) < 0:
+            raise self.error("pad_beg and pad_end: expected at most 0 (they crop)")
+
+    def _size(self, length: int, given: int) -> int:
+        inner, param = length - sum(self.crop), self.spec.interp_param
+        if self.given:
+            size = given
+        else:
+            size = (inner - 1) // param.shrink_factor + 1
+            size += (size - 1) * (param.zoom_factor - 1)
+        if inner < 1 or size < 1:
+            raise self.error(f"nothing is left of {length} pixels")
+        return size
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        n, c, h, w = self.image(bottoms[0])
+        param = self.spec.interp_param
+        return [(n, c, self._size(h, param.height), self._size(w, param.width))]
+
+    def _inner(self, shape: Shape) -> tuple[slice, slice]:
+        begin, end = self.crop
+        return slice(begin, shape[2] - end), slice(begin, shape[3] - end)
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        shape = bottoms[0].shape
+        rows, columns = self._inner(shape)
+        x, size = bottoms[0][:, :, rows, columns], self.shapes(shape)[0][2:]
+        if x.dtype == np.float64:
+            xp = array_module(x)
+            a, b = (_single_weights(xp, *n) for n in zip(x.shape[2:], size, strict=True))
+            return [a @ x @ b.T], ((a, b), shape)
+        y, cache = resize_forward(x, size)  # type: ignore[arg-type]
+        return [y], (cache, shape)
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        inner, shape = cache
+        dy: Any = dtops[0]
+        if dy.dtype == np.float64:
+            dinner = inner[0].T @ dy @ inner[1]
+        else:
+            dinner = resize_backward(dy, inner)
+        if not any(self.crop):
+            return [dinner], []
+        dx = array_module(dinner).zeros(shape, dinner.dtype)
+        rows, columns = self._inner(shape)
+        dx[:, :, rows, columns] = dinner
+        return [dx], []
+
+
+def _single_weights(xp: Any, length: int, size: int) -> Array:
+    """The resize of one axis as a matrix, with the authors' weights.
+
+    They have single precision in their double precision build as well: it shows in the seventh
+    digit, which single precision itself hides.
+    """
+    ratio = np.float32(length - 1) / np.float32(max(size - 1, 1))
+    position = ratio * np.arange(size, dtype=np.float32)
+    below = position.astype(np.intp)
+    upper = (position - below).astype(np.float64)
+    matrix = np.zeros((size, length))
+    rows = np.arange(size)
+    np.add.at(matrix, (rows, below), 1 - upper)
+    np.add.at(matrix, (rows, np.minimum(below + 1, length - 1)), upper)
+    return xp.asarray(matrix)
+
+
+@layer_type("InnerProduct")
+class InnerProduct(Layer):
+    def configure(self) -> None:
+        self.param = self.spec.inner_product_param
+        if self.param.num_output < 1:
+            raise self.error(f"num_output: expected at least 1, got {self.param.num_output}")
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        x = bottoms[0]
+        return [(*x[: self.axis(self.param.axis, len(x))], self.param.num_output)]
+
+    def declare(self, *bottoms: Shape) -> list[Declaration]:
+        x, outputs = bottoms[0], self.param.num_output
+        inputs = prod(x[self.axis(self.param.axis, len(x)) :])
+        shape = (inputs, outputs) if self.param.transpose else (outputs, inputs)
+        out = [Declaration(shape, self.param.weight_filler)]
+        return out + [Declaration((outputs,), self.param.bias_filler)] * self.param.bias_term
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        x = bottoms[0]
+        shape = self.shapes(x.shape)[0]
+        rows = x.reshape(prod(shape[:-1]), -1)
+        y = rows @ self._matrix()
+        if self.param.bias_term:
+            y += self.params[1].data
+        return [y.reshape(shape)], (rows, x.shape)
+
+    def _matrix(self) -> Array:
+        return self.params[0].data if self.param.transpose else self.params[0].data.T
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        rows, shape = cache
+        dy = dtops[0].reshape(rows.shape[0], -1)  # type: ignore[union-attr]
+        dweight = rows.T @ dy if self.param.transpose else dy.T @ rows
+        dx = (dy @ self._matrix().T).reshape(shape)
+        return [dx], [dweight, dy.sum(0)][: len(self.params)]
+
+
+@layer_type("ArgMax")
+class ArgMax(Layer):
+    stops = True
+
+    def configure(self) -> None:
+        param = self.spec.argmax_param
+        if param.top_k != 1 or param.out_max_val or "axis" not in param:
+            raise self.error("only the argmax along a given axis is supported (top_k 1)")
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        shape = list(bottoms[0])
+        shape[self.axis(self.spec.argmax_param.axis, len(shape))] = 1
+        return [tuple(shape)]
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        x = bottoms[0]
+        axis = self.axis(self.spec.argmax_param.axis, x.ndim)
+        return [array_module(x).expand_dims(x.argmax(axis), axis).astype(x.dtype)], None
+
+
+def _cut(x: Any, lengths: Sequence[int], axis: int) -> list[Array]:
+    ends = np.cumsum(lengths)
+    place = (slice(None),) * axis
+    return [x[(*place, slice(end - n, end))] for n, end in zip(lengths, ends.tolist(), strict=True)]

@@ -1,0 +1,197 @@
+"""Layer types that look through windows: columns, distances, convolution, pooling, CRF."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from segaware_np.caffe.blobs import Shape
+from segaware_np.caffe.layer import (
+    Declaration,
+    Grads,
+    Layer,
+    fitted,
+    layer_type,
+    make_window,
+    window_of,
+)
+from segaware_np.ops.columns import im2col_backward, im2col_forward
+from segaware_np.ops.convolution import (
+    column_convolution_backward,
+    column_convolution_forward,
+    convolution_backward,
+    convolution_forward,
+)
+from segaware_np.ops.distance import distance_backward, distance_forward
+from segaware_np.ops.parity import label_parity_forward
+from segaware_np.ops.pooling import (
+    average_pool_backward,
+    average_pool_forward,
+    max_pool_backward,
+    max_pool_forward,
+    pooled_shape,
+)
+from segaware_np.window import Window
+from segaware_np.xp import Array
+
+FAR = float(np.finfo(np.float32).max / np.float32(100))  # the authors' infinite distance
+
+
+@layer_type("Im2col")
+class Im2col(Layer):
+    def configure(self) -> None:
+        self.window = window_of(self)
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        n, c, _, _ = self.image(bottoms[0])
+        return [(n, c * self.window.size, *fitted(self, self.window, bottoms[0]))]
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        cols, cache = im2col_forward(bottoms[0], self.window)
+        n, c, k, h, w = cols.shape
+        return [cols.reshape(n, c * k, h, w)], cache
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        n, ck, h, w = dtops[0].shape  # type: ignore[union-attr]
+        k = self.window.size
+        return [im2col_backward(dtops[0].reshape(n, ck // k, k, h, w), cache)], []  # type: ignore[union-attr]
+
+
+@layer_type("Im2dist")
+class Im2dist(Layer):
+    def configure(self) -> None:
+        self.window = window_of(self)
+        param = self.spec.im2dist_param
+        self.options = (param.norm, param.remove_center, param.remove_bounds)
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        n, *_ = self.image(bottoms[0])
+        return [(n, self.window.size, *fitted(self, self.window, bottoms[0]))]
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        d, cache = distance_forward(bottoms[0], self.window, *self.options)
+        return [as_number(d)], cache
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        return [distance_backward(dtops[0], cache)], []
+
+
+@layer_type("Im2parity")
+class Im2parity(Layer):
+    stops = True
+
+    def configure(self) -> None:
+        self.window = window_of(self)
+        param = self.spec.im2parity_param
+        self.ignore = param.ignore_label if "ignore_label" in param else None
+
+    shapes = Im2dist.shapes
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        labels = bottoms[0][:, -1].astype(np.int32)  # of several label channels the last counts
+        parity = label_parity_forward(labels, self.window, self.ignore)
+        return [parity.astype(bottoms[0].dtype)], None
+
+
+@layer_type("Convolution")
+class Convolution(Layer):
+    def configure(self) -> None:
+        self.window = window_of(self)
+        param = self.spec.convolution_param
+        self.outputs, self.groups, self.bias = param.num_output, param.group, param.bias_term
+        self.from_columns = param.bottom_is_im2col
+        if self.outputs < 1 or self.groups < 1 or self.outputs % self.groups:
+            raise self.error(f"num_output {self.outputs} and group {self.groups} do not fit")
+        if param.normalized_convolution:
+            raise self.error("normalized_convolution is not supported: use the type NormConv")
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        n, channels, *size = self.image(bottoms[0])
+        if self.from_columns and channels % self.window.size:
+            raise self.error(f"{channels} channels are not columns of {self.window.size} taps")
+        if self._channels(channels) % self.groups:
+            raise self.error(f"{self._channels(channels)} channels do not make {self.groups} groups")
+        if not self.from_columns:
+            size = list(fitted(self, self.window, bottoms[0]))
+        return [(n, self.outputs, *size)]
+
+    def _channels(self, channels: int) -> int:
+        return channels // self.window.size if self.from_columns else channels
+
+    def declare(self, *bottoms: Shape) -> list[Declaration]:
+        param = self.spec.convolution_param
+        channels = self._channels(bottoms[0][1]) // self.groups
+        out = [Declaration((self.outputs, channels, *self.window.kernel), param.weight_filler)]
+        if self.bias:
+            out.append(Declaration((self.outputs,), param.bias_filler))
+        return out
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        x, params = bottoms[0], [p.data for p in self.params]
+        if self.from_columns:
+            n, ck, h, w = x.shape
+            k = self.window.size
+            cols = x.reshape(n, ck // k, k, h, w)
+            y, cache = column_convolution_forward(cols, *params, groups=self.groups)
+        else:
+            y, cache = convolution_forward(x, *params, window=self.window, groups=self.groups)
+        return [y], cache
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        if self.from_columns:
+            dcols, *dparams = column_convolution_backward(dtops[0], cache)
+            n, c, k, h, w = dcols.shape
+            return [dcols.reshape(n, c * k, h, w)], dparams[: len(self.params)]
+        names = self.wanted("weight", "bias") | ({"x"} if need[0] else set())
+        dx, *dparams = convolution_backward(dtops[0], cache, names)
+        return [dx], dparams[: len(self.params)]
+
+
+@layer_type("Pooling")
+class Pooling(Layer):
+    def configure(self) -> None:
+        param = self.spec.pooling_param
+        if param.pool == "STOCHASTIC":
+            raise self.error("STOCHASTIC pooling is not supported: use MAX or AVE")
+        self.fixed = None if param.global_pooling else self._window()
+
+    def _window(self) -> Window:
+        param = self.spec.pooling_param
+        sides = {}
+        for name, both, default in (("kernel", "kernel_size", 0), ("stride", "stride", 1),
+                                    ("pad", "pad", 0)):
+            h, w = f"{name}_h", f"{name}_w"
+            if h in param or w in param:
+                if both in param:
+                    raise self.error(f"{both} and {h}, {w} exclude each other")
+                sides[name] = (getattr(param, h), getattr(param, w))
+            else:
+                sides[name] = (getattr(param, both) if both in param else default,) * 2
+        return make_window(self, **sides)
+
+    def _on(self, shape: Shape) -> Window:
+        return self.fixed or Window(shape[2:])  # type: ignore[arg-type]
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        n, c, *size = self.image(bottoms[0])
+        try:
+            return [(n, c, *pooled_shape(tuple(size), self._on(bottoms[0])))]  # type: ignore[arg-type]
+        except ValueError as error:
+            raise self.error(str(error)) from None
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        pool = max_pool_forward if self.spec.pooling_param.pool == "MAX" else average_pool_forward
+        y, cache = pool(bottoms[0], self._on(bottoms[0].shape))  # type: ignore[operator]
+        return [y], cache
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        largest = self.spec.pooling_param.pool == "MAX"
+        return [(max_pool_backward if largest else average_pool_backward)(dtops[0], cache)], []
+
+
+def as_number(distance: Array) -> Array:
+    """Infinite distances as the number that the authors' code has for them (in place)."""
+    distance[np.isinf(distance)] = FAR
+    return distance

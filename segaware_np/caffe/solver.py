@@ -1,0 +1,327 @@
+"""Solver: training as a solver description says, with Caffe's files for stopping and resuming."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from segaware_np import optim, policies
+from segaware_np.caffe.net import Net, describe
+from segaware_np.caffe.schema import Message
+from segaware_np.caffe.weights import host
+from segaware_np.caffe.wire import SolverState, read_solverstate, write_solverstate
+from segaware_np.xp import Array
+
+Feed = Callable[[], Mapping[str, Any]]
+
+_NAMES = {"SGD": "SGD", "NESTEROV": "Nesterov", "ADAGRAD": "AdaGrad", "RMSPROP": "RMSProp",
+          "ADADELTA": "AdaDelta", "ADAM": "Adam"}
+
+
+class Solver:
+    """A solver described by a prototxt.
+
+    Parameters
+    ----------
+    path_or_text : path-like or str
+        The description, or the file that holds it. Files that it names are looked for from the
+        current folder and then from its own.
+    net : Net, optional
+        The network to train, of phase TRAIN; by default the one that the description names.
+    variables : mapping, optional
+        Values of the ``${NAME}`` in the solver's and the network's description.
+    dtype, xp, fuse
+        As for `Net`, where the description names it.
+    log : callable, optional
+        Called with a line of text every ``display`` iterations, and after each test.
+
+    Attributes
+    ----------
+    net : Net
+    test_nets : list of Net
+        They share the parameters of `net`.
+    iteration : int
+        Iterations done.
+    loss : float
+        Of the last iteration, averaged over ``iter_size`` batches.
+
+    Raises
+    ------
+    FileNotFoundError, FormatError, ValueError
+        If a file is missing, or a description is malformed or asks for what is not supported.
+    """
+
+    def __init__(
+        self,
+        path_or_text: str | os.PathLike[str],
+        net: Net | None = None,
+        variables: Mapping[str, object] | None = None,
+        dtype: str | np.dtype = "float32",
+        xp: ModuleType = np,
+        *,
+        fuse: bool = True,
+        log: Callable[[str], None] | None = None,
+    ) -> None:
+        self.param = describe(path_or_text, "SolverParameter", variables or {})
+        self._folder = Path(self.param._source).parent
+        _check(self.param)
+        self.log = log or (lambda line: None)
+        options = {"variables": variables, "dtype": dtype, "xp": xp, "fuse": fuse,
+                   "seed": max(self.param.random_seed, 0)}
+        self.net = net or self._train_net(options)
+        self.test_nets = [self._test_net(i, net, options) for i in range(len(self.param.test_iter))]
+        self._optimizer = _optimizer(self.param, self.net)
+        self.loss = 0.0
+        self._losses: deque[float] = deque(maxlen=max(self.param.average_loss, 1))
+
+    @property
+    def iteration(self) -> int:
+        return self._optimizer.iteration
+
+    def step(self, n: int = 1, feed: Feed | None = None) -> float:
+        """Do n iterations.
+
+        An iteration clears the gradients, sums those of ``iter_size`` batches, and updates the
+        parameters. Tests and snapshots are made when the description says so.
+
+        Parameters
+        ----------
+        n : int
+        feed : callable, optional
+            Returns the inputs of the next batch, ``{"data": array, ...}``; not needed where the
+            network has data layers.
+
+        Returns
+        -------
+        float
+            The loss of the last iteration.
+
+        Raises
+        ------
+        optim.NonFiniteError
+            If the loss or a gradient is not finite; the parameters are those before.
+        """
+        for _ in range(n):
+            self._test_if_due()
+            self._iterate(feed)
+            if self.param.snapshot and self.iteration % self.param.snapshot == 0:
+                self.snapshot(f"{self.param.snapshot_prefix}_iter_{self.iteration}")
+        return self.loss
+
+    def solve(self, feed: Feed | None = None) -> float:
+        """Go on to ``max_iter``, and make a last snapshot unless the description says not to."""
+        self.step(max(self.param.max_iter - self.iteration, 0), feed)
+        if self.param.snapshot_after_train and self.param.snapshot_prefix and not (
+            self.param.snapshot and self.iteration % self.param.snapshot == 0
+        ):
+            self.snapshot(f"{self.param.snapshot_prefix}_iter_{self.iteration}")
+        return self.loss
+
+    def test(self, number: int = 0) -> dict[str, Array]:
+        """Run a test network (with data layers) ``test_iter`` times; return its mean outputs."""
+        net, times = self.test_nets[number], self.param.test_iter[number]
+        total: dict[str, Array] = {}
+        for _ in range(times):
+            for name, value in net.forward().items():
+                total[name] = total.get(name, 0) + value / times
+        return total
+
+    def snapshot(self, path: str | os.PathLike[str]) -> Path:
+        """Write ``PATH.caffemodel`` and ``PATH.solverstate``; return the latter's name."""
+        base = _base(path)
+        model, state = _with(base, ".caffemodel"), _with(base, ".solverstate")
+        self.net.save(model)
+        extra = {"solver": self._kind, "net": self.net.state(), "loss": self.loss,
+                 "losses": list(self._losses)}
+        write_solverstate(
+            state, SolverState(self.iteration, str(model), self._history(), 0, extra)
+        )
+        return state
+
+    def restore(self, path: str | os.PathLike[str]) -> None:
+        """Go on from a snapshot, as if there had been no stop.
+
+        Parameters
+        ----------
+        path : path-like
+            The name that was given to `snapshot`, or of the solverstate. Those of Caffe work too
+            (their random state and place in the data are unknown, and start anew).
+
+        Raises
+        ------
+        FileNotFoundError, FormatError
+            If a file is missing or damaged.
+        ValueError
+            If it is the state of another solver or network; nothing is changed.
+        """
+        base = _base(path)
+        state = read_solverstate(_with(base, ".solverstate"))
+        if state.extra.get("solver", self._kind) != self._kind:
+            raise ValueError(f"{path}: a state of {state.extra['solver']}, this is {self._kind}")
+        history = self._read_history(state, path)
+        model = _with(base, ".caffemodel")
+        self.net.copy_from(model if model.exists() or not state.learned_net else state.learned_net)
+        self._optimizer.set_state(history, {"solver": self._kind, "iteration": state.iteration})
+        if "net" in state.extra:
+            self.net.set_state(state.extra["net"])
+            self.loss = float(state.extra["loss"])
+            self._losses.extend(state.extra["losses"])
+
+    # -- inner working ------------------------------------------------------------------------
+
+    @property
+    def _kind(self) -> str:
+        return type(self._optimizer).__name__
+
+    def _iterate(self, feed: Feed | None) -> None:
+        batches = max(self.param.iter_size, 1)
+        self.net.clear_diffs()
+        loss = 0.0
+        for _ in range(batches):
+            self.net.forward(feed() if feed else {})
+            self.net.backward()
+            loss += self.net.loss / batches
+        if not np.isfinite(loss):
+            raise optim.NonFiniteError(f"iteration {self.iteration + 1}: the loss is {loss}")
+        rate = self._optimizer.policy(self.iteration)
+        self._optimizer.step(batches)
+        self.loss = loss
+        self._losses.append(loss)
+        if self.param.display and (self.iteration - 1) % self.param.display == 0:
+            mean = sum(self._losses) / len(self._losses)
+            self.log(f"iteration {self.iteration}, loss {mean:.6g}, rate {rate:.6g}")
+
+    def _test_if_due(self) -> None:
+        every, done = self.param.test_interval, self.iteration
+        if not every or done % every or (done == 0 and not self.param.test_initialization):
+            return
+        for number in range(len(self.test_nets)):
+            for name, value in self.test(number).items():
+                self.log(f"test {number} at {done}: {name} = {host(value).ravel()[:8].tolist()}")
+
+    def _train_net(self, options: dict[str, Any]) -> Net:
+        param = self.param
+        given = [name for name in ("train_net_param", "train_net", "net_param", "net")
+                 if name in param]
+        if len(given) != 1:
+            raise param.error("expected one of net, net_param, train_net and train_net_param, "
+                              f"got {', '.join(given) or 'none'}")
+        source = getattr(param, given[0])
+        state = param.train_state if "train_state" in param else None
+        return Net(self._found(source), phase="TRAIN", state=state, **options)
+
+    def _test_net(self, i: int, net: Net | None, options: dict[str, Any]) -> Net:
+        param = self.param
+        sources = [*param.test_net_param, *param.test_net]
+        if i >= len(sources):
+            sources += [source for source in (param.net_param if "net_param" in param else None,
+                                              param.net) if source] * (i + 1)
+        if i >= len(sources):
+            raise param.error(f"test_iter {i}: there is no test net")
+        state = param.test_state[i] if i < len(param.test_state) else None
+        test = Net(self._found(sources[i]), phase="TEST", state=state, **options)
+        test.share_from(self.net)
+        return test
+
+    def _found(self, source: Any) -> Any:
+        """A file named in the description, from here or from the description's folder."""
+        if isinstance(source, Message) or Path(source).exists():
+            return source
+        beside = self._folder / source
+        return beside if beside.exists() else Path(source)
+
+    def _history(self) -> list[np.ndarray]:
+        """Caffe's order: the first kind of history of all parameters, then the second."""
+        arrays, _ = self._optimizer.state()
+        return [
+            host(arrays[f"{name}/{key}"] if f"{name}/{key}" in arrays
+                 else np.zeros(blob.data.shape, blob.data.dtype))
+            for key in self._optimizer.HISTORIES
+            for name, blob in self.net.learned().items()
+        ]
+
+    def _read_history(
+        self, state: SolverState, path: str | os.PathLike[str]
+    ) -> dict[str, np.ndarray]:
+        wanted, _ = self._optimizer.state()
+        names = [f"{name}/{key}" for key in self._optimizer.HISTORIES
+                 for name in self.net.learned()]
+        if len(names) != len(state.history):
+            raise ValueError(f"{path}: expected {len(names)} arrays of history, "
+                             f"got {len(state.history)}")
+        history = {}
+        for name, array in zip(names, state.history, strict=True):
+            if name in wanted:
+                if array.size != wanted[name].size:
+                    raise ValueError(f"{path}: {name}: expected {wanted[name].shape}, "
+                                     f"got {array.shape}")
+                history[name] = array.reshape(wanted[name].shape).astype(wanted[name].dtype)
+        return history
+
+
+def _check(param: Message) -> None:
+    if param.regularization_type not in ("L1", "L2"):
+        raise param.error(f"regularization_type: expected L1 or L2, "
+                          f"got {param.regularization_type!r}")
+    if param.snapshot and not param.snapshot_prefix:
+        raise param.error("snapshot needs a snapshot_prefix")
+    if param.snapshot_format != "BINARYPROTO" or param.snapshot_diff:
+        raise param.error("snapshots are BINARYPROTO files without diffs")
+    if len(param.test_iter) and param.test_interval < 0:
+        raise param.error(f"test_interval: expected at least 0, got {param.test_interval}")
+
+
+def _policy(param: Message) -> policies.Policy:
+    lr, gamma, power = param.base_lr, param.gamma, param.power
+    makers: dict[str, Callable[[], policies.Policy]] = {
+        "fixed": lambda: policies.Fixed(lr),
+        "step": lambda: policies.Step(lr, gamma, param.stepsize),
+        "exp": lambda: policies.Exponential(lr, gamma),
+        "inv": lambda: policies.Inverse(lr, gamma, power),
+        "multistep": lambda: policies.MultiStep(lr, gamma, tuple(param.stepvalue)),
+        "poly": lambda: policies.Polynomial(lr, param.max_iter, power),
+        "sigmoid": lambda: policies.Sigmoid(lr, gamma, param.stepsize),
+    }
+    if param.lr_policy not in makers:
+        raise param.error(f"lr_policy: expected one of {', '.join(makers)}, "
+                          f"got {param.lr_policy!r}")
+    try:
+        return makers[param.lr_policy]()
+    except (TypeError, ValueError) as error:
+        raise param.error(f"lr_policy {param.lr_policy!r}: {error}") from None
+
+
+def _optimizer(param: Message, net: Net) -> optim.Optimizer:
+    kind = param.type if "type" in param else _NAMES[param.solver_type]
+    if kind not in _NAMES.values():
+        raise param.error(f"type: expected one of {', '.join(_NAMES.values())}, got {kind!r}")
+    if kind in ("AdaGrad", "RMSProp") and param.momentum:
+        raise param.error(f"type {kind!r} has no momentum")
+    fields = {"SGD": ["momentum"], "Nesterov": ["momentum"], "AdaGrad": ["delta"],
+              "RMSProp": ["delta", "rms_decay"], "AdaDelta": ["momentum", "delta"],
+              "Adam": ["momentum", "momentum2", "delta"]}[kind]
+    options: dict[str, Any] = {field: getattr(param, field) for field in fields}
+    if param.clip_gradients >= 0:
+        options["clip_norm"] = param.clip_gradients
+    try:
+        return getattr(optim, kind)(
+            net.learned(), _policy(param), weight_decay=param.weight_decay,
+            regularization=param.regularization_type, **options,
+        )
+    except (TypeError, ValueError) as error:
+        raise param.error(str(error)) from None
+
+
+def _base(path: str | os.PathLike[str]) -> Path:
+    path = Path(path)
+    return path.with_suffix("") if path.suffix in (".solverstate", ".caffemodel") else path
+
+
+def _with(base: Path, suffix: str) -> Path:
+    return base.with_name(base.name + suffix)
