@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from segaware_np.dispatch import fast
 from segaware_np.xp import Array, array_module, check_array
 
 
 class MaskCache(NamedTuple):
-    distance: Array  # 0 where removed
-    removed: Array  # where the distance was infinite
+    distance: Array
     scale: Array | float
     mask: Array
 
@@ -48,18 +48,32 @@ def exponential_mask_forward(distance: Array, scale: Array | float) -> tuple[Arr
     >>> mask.ravel().tolist()
     [1.0, 1.0, 0.0]
     """
-    removed, finite = _split(distance, scale)
-    mask = array_module(distance).exp(-scale * finite)
-    mask[removed] = 0
-    return mask, MaskCache(finite, removed, scale, mask)
+    _check(distance, scale)
+    mask = fast(exponential_mask, distance)(distance, scale)
+    return mask, MaskCache(distance, scale, mask)
 
 
 def exponential_mask_backward(dmask: Array, cache: MaskCache) -> tuple[Array, Array]:
     """``dd = -s m dm`` and ``ds = -sum(d m dm)``."""
-    distance, _, scale, mask = cache
-    check_array("dmask", dmask, mask.shape, like=mask)
+    check_array("dmask", dmask, cache.mask.shape, like=cache.mask)
+    return fast(exponential_mask_grad, dmask)(dmask, *cache)
+
+
+def exponential_mask(distance: Array, scale: Array | float) -> Array:
+    """Plain formula of `exponential_mask_forward`."""
+    removed, finite = _split(distance)
+    mask = array_module(distance).exp(-scale * finite)
+    mask[removed] = 0
+    return mask
+
+
+def exponential_mask_grad(
+    dmask: Array, distance: Array, scale: Array | float, mask: Array
+) -> tuple[Array, Array]:
+    """Plain formula of `exponential_mask_backward`."""
+    _, finite = _split(distance)
     g = mask * dmask
-    return -scale * g, -(distance * g).sum()
+    return -scale * g, -(finite * g).sum()
 
 
 def normalized_mask_forward(distance: Array, scale: Array | float) -> tuple[Array, MaskCache]:
@@ -75,28 +89,41 @@ def normalized_mask_forward(distance: Array, scale: Array | float) -> tuple[Arra
     >>> mask[0, :, 0].T.round(3).tolist()
     [[0.5, 0.5, 0.0], [0.333, 0.333, 0.333]]
     """
+    _check(distance, scale)
+    mask = fast(normalized_mask, distance)(distance, scale)
+    return mask, MaskCache(distance, scale, mask)
+
+
+def normalized_mask_backward(dmask: Array, cache: MaskCache) -> tuple[Array, Array]:
+    """``dd = -s m (dm - sum_k m dm)`` and ``ds = -sum(d m (dm - sum_k m dm))``."""
+    check_array("dmask", dmask, cache.mask.shape, like=cache.mask)
+    return fast(normalized_mask_grad, dmask)(dmask, *cache)
+
+
+def normalized_mask(distance: Array, scale: Array | float) -> Array:
+    """Plain formula of `normalized_mask_forward`."""
     xp = array_module(distance)
-    removed, finite = _split(distance, scale)
+    removed, finite = _split(distance)
     logits = -scale * finite
     top = xp.where(removed, -xp.inf, logits.real).max(1, keepdims=True)
     mask = xp.exp(logits - xp.where(xp.isinf(top), 0, top))
     mask[removed] = 0
     mask += removed.all(1, keepdims=True)  # the same weight for all, where all are removed
     mask /= mask.sum(1, keepdims=True)
-    return mask, MaskCache(finite, removed, scale, mask)
+    return mask
 
 
-def normalized_mask_backward(dmask: Array, cache: MaskCache) -> tuple[Array, Array]:
-    """``dd = -s m (dm - sum_k m dm)`` and ``ds = -sum(d m (dm - sum_k m dm))``."""
-    distance, removed, scale, mask = cache
-    check_array("dmask", dmask, mask.shape, like=mask)
+def normalized_mask_grad(
+    dmask: Array, distance: Array, scale: Array | float, mask: Array
+) -> tuple[Array, Array]:
+    """Plain formula of `normalized_mask_backward`."""
+    removed, finite = _split(distance)
     g = mask * (dmask - (mask * dmask).sum(1, keepdims=True))
     g[removed] = 0  # a removed distance is no variable, not even in a uniform window
-    return -scale * g, -(distance * g).sum()
+    return -scale * g, -(finite * g).sum()
 
 
-def _split(distance: Array, scale: Array | float) -> tuple[Array, Array]:
-    """Check the arguments; return where entries are removed, and distances that are all finite."""
+def _check(distance: Array, scale: Array | float) -> None:
     check_array("distance", distance, ("N", "K", "Ho", "Wo"))
     if getattr(scale, "ndim", 0):
         raise ValueError(f"scale: expected one number, got shape {scale.shape}")  # type: ignore[union-attr]
@@ -104,5 +131,10 @@ def _split(distance: Array, scale: Array | float) -> tuple[Array, Array]:
         number = complex(scale)
         if not (isfinite(number.real) and isfinite(number.imag)):
             raise ValueError(f"scale: expected a finite number, got {scale}")
-    removed = array_module(distance).isinf(distance)
-    return removed, array_module(distance).where(removed, distance.dtype.type(0), distance)
+
+
+def _split(distance: Array) -> tuple[Array, Array]:
+    """Return where entries are removed, and distances with 0 in their place."""
+    xp = array_module(distance)
+    removed = xp.isinf(distance)
+    return removed, xp.where(removed, distance.dtype.type(0), distance)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from segaware_np.dispatch import fast
 from segaware_np.ops.shifts import shifts
 from segaware_np.window import Pair, Window
 from segaware_np.xp import Array, array_module, check_array
@@ -65,18 +66,27 @@ def max_pool_forward(x: Array, window: Window) -> tuple[Array, MaxPoolCache]:
     [[5.0, 7.0, 7.0], [13.0, 15.0, 15.0], [13.0, 15.0, 15.0]]
     """
     check_array("x", x, ("N", "C", "H", "W"))
-    shape = x.shape[2:]
-    xp, count = array_module(x), pooled_shape(shape, window)
-    y = xp.full((*x.shape[:2], *count), -xp.inf, x.dtype)
-    for _, inside, seen in shifts(shape, window, count):
-        y[inside] = xp.maximum(y[inside], x[seen])
+    y = fast(max_pool, x)(x, window, pooled_shape(x.shape[2:], window))
     return y, MaxPoolCache(x, y, window)
 
 
 def max_pool_backward(dy: Array, cache: MaxPoolCache) -> Array:
     """Hand each window's gradient to the first of its maxima."""
-    x, y, window = cache
-    check_array("dy", dy, y.shape, like=y)
+    check_array("dy", dy, cache.y.shape, like=cache.y)
+    return fast(max_pool_grad, dy)(dy, *cache)
+
+
+def max_pool(x: Array, window: Window, count: Pair) -> Array:
+    """Plain formula of `max_pool_forward`."""
+    xp = array_module(x)
+    y = xp.full((*x.shape[:2], *count), -xp.inf, x.dtype)
+    for _, inside, seen in shifts(x.shape[2:], window, count):
+        y[inside] = xp.maximum(y[inside], x[seen])
+    return y
+
+
+def max_pool_grad(dy: Array, x: Array, y: Array, window: Window) -> Array:
+    """Plain formula of `max_pool_backward`."""
     xp = array_module(x)
     dx, left = xp.zeros_like(x), dy.copy()  # left: what no maximum has taken yet
     for _, inside, seen in shifts(x.shape[2:], window, y.shape[2:]):
@@ -87,7 +97,6 @@ def max_pool_backward(dy: Array, cache: MaxPoolCache) -> Array:
 
 
 class AveragePoolCache(NamedTuple):
-    area: Array
     shape: Pair
     window: Window
 
@@ -107,22 +116,32 @@ def average_pool_forward(x: Array, window: Window) -> tuple[Array, AveragePoolCa
     """
     check_array("x", x, ("N", "C", "H", "W"))
     shape = x.shape[2:]
-    xp, count = array_module(x), pooled_shape(shape, window)
-    area = _padded_area(xp, shape, window, count).astype(x.dtype)
-    y = xp.zeros((*x.shape[:2], *count), x.dtype)
-    for _, inside, seen in shifts(shape, window, count):
-        y[inside] += x[seen]
-    y /= area
-    return y, AveragePoolCache(area, shape, window)
+    y = fast(average_pool, x)(x, window, pooled_shape(shape, window))
+    return y, AveragePoolCache(shape, window)
 
 
 def average_pool_backward(dy: Array, cache: AveragePoolCache) -> Array:
     """Hand each pixel of a window the same share, ``dy / area``."""
-    area, shape, window = cache
-    check_array("dy", dy, ("N", "C", *area.shape))
-    dx = array_module(dy).zeros((*dy.shape[:2], *shape), dy.dtype)
-    share = dy / area
-    for _, inside, seen in shifts(shape, window, area.shape):
+    check_array("dy", dy, ("N", "C", *pooled_shape(*cache)))
+    return fast(average_pool_grad, dy)(dy, *cache)
+
+
+def average_pool(x: Array, window: Window, count: Pair) -> Array:
+    """Plain formula of `average_pool_forward`."""
+    xp, shape = array_module(x), x.shape[2:]
+    y = xp.zeros((*x.shape[:2], *count), x.dtype)
+    for _, inside, seen in shifts(shape, window, count):
+        y[inside] += x[seen]
+    y /= _padded_area(xp, shape, window, count).astype(x.dtype)
+    return y
+
+
+def average_pool_grad(dy: Array, shape: Pair, window: Window) -> Array:
+    """Plain formula of `average_pool_backward`."""
+    xp, count = array_module(dy), dy.shape[2:]
+    dx = xp.zeros((*dy.shape[:2], *shape), dy.dtype)
+    share = dy / _padded_area(xp, shape, window, count).astype(dy.dtype)
+    for _, inside, seen in shifts(shape, window, count):
         dx[seen] += share[inside]
     return dx
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from segaware_np.dispatch import fast
 from segaware_np.window import Pair
 from segaware_np.xp import Array, array_module, check_array
 
@@ -60,13 +61,23 @@ def resize_forward(x: Array, size: Pair) -> tuple[Array, ResizeCache]:
         raise ValueError(f"size: expected at least one pixel each way, got {(h, w)}")
     if min(x.shape[2:]) < 1:
         raise ValueError(f"x: expected at least one pixel each way, got {x.shape}")
-    return _sample(_sample(x, 2, h), 3, w), ResizeCache(x.shape[2:], (h, w))
+    return fast(resize, x)(x, (h, w)), ResizeCache(x.shape[2:], (h, w))
 
 
 def resize_backward(dy: Array, cache: ResizeCache) -> Array:
     """Exact adjoint: each input pixel gathers from all outputs that sampled it."""
     check_array("dy", dy, ("N", "C", *cache.size))
-    return _gather(_gather(dy, 3, cache.shape[1]), 2, cache.shape[0])
+    return fast(resize_grad, dy)(dy, cache.shape)
+
+
+def resize(x: Array, size: Pair) -> Array:
+    """Plain formula of `resize_forward`: rows, then columns."""
+    return _sample(_sample(x, 2, size[0]), 3, size[1])
+
+
+def resize_grad(dy: Array, shape: Pair) -> Array:
+    """Plain formula of `resize_backward`: columns, then rows."""
+    return _gather(_gather(dy, 3, shape[1]), 2, shape[0])
 
 
 def _blocks(length: int, size: int) -> Iterator[tuple[slice, slice, np.ndarray]]:
