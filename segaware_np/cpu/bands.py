@@ -114,18 +114,34 @@ class BandedWindows:
 
     def clear(self, columns: np.ndarray, band: Pair) -> None:
         """Zero the entries (..., kh, kw, rows, Wo) whose neighbour lies outside the image."""
-        for j, inside in enumerate(self.inside_columns):
-            columns[..., j, :, : inside.start] = 0
-            columns[..., j, :, inside.stop :] = 0
-        for i in range(self.window.kernel[0]):
-            inside = self._inside(0, i, band)
-            columns[..., i, :, : inside.start, :] = 0
-            columns[..., i, :, inside.stop :, :] = 0
+        for j, outside in self._outside_columns:
+            columns[..., j, :, outside] = 0
+        top = band[0] * self.window.stride[0] - self.window.pad[0]
+        span = (band[1] - 1 - band[0]) * self.window.stride[0] + self._height
+        if top < 0 or top + span > self.shape[0]:
+            for i in range(self.window.kernel[0]):
+                inside = self._inside(0, i, band)
+                columns[..., i, :, : inside.start, :] = 0
+                columns[..., i, :, inside.stop :, :] = 0
 
     @cached_property
     def inside_columns(self) -> list[slice]:
         """For each column of the kernel, which columns of windows see the image through it."""
         return [self._inside(1, j, (0, self.count[1])) for j in range(self.window.kernel[1])]
+
+    @cached_property
+    def _outside_columns(self) -> list[tuple[int, slice]]:
+        return [
+            (j, outside)
+            for j, inside in enumerate(self.inside_columns)
+            for outside in (slice(0, inside.start), slice(inside.stop, self.count[1]))
+            if outside.stop > outside.start
+        ]
+
+    @cached_property
+    def _height(self) -> int:
+        """Rows that one window spans."""
+        return (self.window.kernel[0] - 1) * self.window.dilation[0] + 1
 
     def _inside(self, axis: int, tap: int, span: Pair) -> slice:
         """Which of the windows [first, stop) on an axis see the image through a tap."""
