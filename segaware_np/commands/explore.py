@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from segaware_np.commands.options import whole
+from segaware_np.commands.options import positive, whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +23,12 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("-o", "--output", default="explore.html", help="the page to write")
     parser.add_argument(
         "--size", type=whole(1), default=640, help="shrink to this many pixels on the longer side"
+    )
+    parser.add_argument(
+        "--megabytes",
+        type=positive,
+        default=4.0,
+        help="size that a page with an embedding keeps below: more is more exact",
     )
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
@@ -54,7 +60,8 @@ def run(options: argparse.Namespace) -> None:
         embedding = embed(image, options.embedding)
     elif options.array:
         embedding = read_embedding(options.array)
-    page = build_page(image, embedding, title=Path(options.image).name).encode()
+    title = Path(options.image).name
+    page = build_page(image, embedding, title=title, megabytes=options.megabytes).encode()
     with atomic_write(options.output) as file:
         file.write(page)
     height, width, _ = image.shape

@@ -1,0 +1,348 @@
+"use strict";
+// Decodes the picture and its embeddings, computes local masks and box filters, and draws them.
+// Names follow the library: distance d, scale s, mask m, window offsets k.
+// `window.explorer` holds what is shown: {state, mask()}.
+
+const $ = (id) => document.getElementById(id);
+const KERNELS = [3, 5, 7, 9, 13, 21];
+const DILATIONS = [1, 2, 3, 5, 9];
+const STRIP = [[3, 1], [3, 2], [3, 5], [9, 1], [5, 5], [13, 9]]; // [kernel, dilation]
+const CIVIDIS = ["00224e", "1a386f", "434e6c", "61656f", "7d7c78", "9b9476", "bcae6c", "dec958", "fee838"];
+
+// ---- data -------------------------------------------------------------------------------------
+
+async function decode(packed) {
+  const deflated = Uint8Array.from(atob(packed.stream), (c) => c.charCodeAt(0));
+  const inflating = new Blob([deflated]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const bytes = new Uint8Array(await new Response(inflating).arrayBuffer());
+  const { width, height, components, step, basis } = packed;
+  const size = width * height, low = components * size;
+  const levels = new Int32Array(size), rotated = new Float32Array(components * size);
+  for (let c = 0; c < components; c++) {
+    for (let y = 0, i = 0; y < height; y++) {
+      for (let x = 0; x < width; x++, i++) {
+        const left = x ? levels[i - 1] : 0, up = y ? levels[i - width] : 0;
+        const corner = x && y ? levels[i - width - 1] : 0;
+        const lower = Math.min(left, up), upper = Math.max(left, up);
+        const zigzag = (bytes[c * size + i] << 8) | bytes[low + c * size + i];
+        levels[i] = Math.min(Math.max(left + up - corner, lower), upper) + ((zigzag >>> 1) ^ -(zigzag & 1));
+        rotated[i * components + c] = step * levels[i];
+      }
+    }
+  }
+  // Rotation keeps L2 distances; L1 needs the channels themselves. Both lie pixel by pixel.
+  return {
+    width, height,
+    L1: { values: unrotate(rotated, basis, size), channels: basis.length },
+    L2: { values: rotated, channels: components },
+  };
+}
+
+function unrotate(rotated, basis, size) {
+  const channels = basis.length, components = basis[0].length;
+  const values = new Float32Array(channels * size);
+  for (let i = 0; i < size; i++) {
+    for (let e = 0; e < channels; e++) {
+      let sum = 0;
+      for (let c = 0; c < components; c++) sum += basis[e][c] * rotated[i * components + c];
+      values[i * channels + e] = sum;
+    }
+  }
+  return values;
+}
+
+// ---- mathematics ------------------------------------------------------------------------------
+
+function offsets(kernel, dilation) {
+  const half = kernel >> 1, list = [];
+  for (let i = -half; i <= half; i++) for (let j = -half; j <= half; j++) list.push([i * dilation, j * dilation]);
+  return list;
+}
+
+function distance(values, channels, p, q, norm) {
+  let d = 0;
+  if (norm === "L1") for (let c = 0; c < channels; c++) d += Math.abs(values[p + c] - values[q + c]);
+  else for (let c = 0; c < channels; c++) d += 0.5 * (values[p + c] - values[q + c]) ** 2;
+  return d;
+}
+
+// Fills m[k] = exp(-s d[k]), 0 outside the picture, and returns the sum over k.
+function weigh(m, x, y, { embedding, norm, scale, deltas }) {
+  const { width, height } = embedding, { values, channels } = embedding[norm];
+  let sum = 0;
+  for (let k = 0; k < deltas.length; k++) {
+    const v = y + deltas[k][0], u = x + deltas[k][1];
+    const inside = v >= 0 && v < height && u >= 0 && u < width;
+    m[k] = inside
+      ? Math.exp(-scale * distance(values, channels, (y * width + x) * channels, (v * width + u) * channels, norm))
+      : 0;
+    sum += m[k];
+  }
+  return sum;
+}
+
+// Writes both filtered pictures, coarse first; yields after every row of pixels.
+function* filter(colours, view, plain, aware) {
+  const { width, height } = view.embedding, { deltas } = view;
+  const m = new Float64Array(deltas.length), sums = new Float64Array(6);
+  let done = 0;
+  for (const block of [16, 4, 1]) {
+    for (let y = 0; y < height; y += block) {
+      for (let x = 0; x < width; x += block) {
+        if (block < 16 && x % (4 * block) === 0 && y % (4 * block) === 0) continue;
+        const total = weigh(m, x, y, view);
+        let inside = 0;
+        sums.fill(0);
+        for (let k = 0; k < deltas.length; k++) {
+          const v = y + deltas[k][0], u = x + deltas[k][1];
+          if (v < 0 || v >= height || u < 0 || u >= width) continue;
+          const q = 3 * (v * width + u);
+          inside++;
+          for (let c = 0; c < 3; c++) {
+            sums[c] += colours[q + c];
+            sums[c + 3] += m[k] * colours[q + c];
+          }
+        }
+        paint(plain, x, y, block, sums, 0, 255 / inside);
+        paint(aware, x, y, block, sums, 3, 255 / total);
+        done++;
+      }
+      yield done / (width * height);
+    }
+  }
+}
+
+function paint({ data, width, height }, x, y, block, sums, first, factor) {
+  for (let v = y; v < Math.min(y + block, height); v++) {
+    for (let u = x; u < Math.min(x + block, width); u++) {
+      const i = 4 * (v * width + u);
+      for (let c = 0; c < 3; c++) data[i + c] = sums[first + c] * factor;
+      data[i + 3] = 255;
+    }
+  }
+}
+
+// A first scale at which the mask is neither open nor closed: s d = 2 for the mean pair 5 pixels apart.
+function firstScale(embedding, norm) {
+  const { width, height } = embedding, { values, channels } = embedding[norm], apart = Math.min(5, width - 1);
+  let sum = 0, count = 0;
+  for (let y = 0; y < height; y += 4) {
+    for (let x = 0; x + apart < width; x += 4, count++) {
+      sum += distance(values, channels, (y * width + x) * channels, (y * width + x + apart) * channels, norm);
+    }
+  }
+  return sum > 0 ? (2 * count) / sum : 1;
+}
+
+const toScale = (t) => (t > 0 ? Number((10 ** (-1 + (4 * (t - 1)) / 139)).toPrecision(3)) : 0);
+const fromScale = (s) => Math.max(1, Math.min(140, Math.round(1 + (139 * (Math.log10(s) + 1)) / 4)));
+
+// ---- drawing ----------------------------------------------------------------------------------
+
+function colour(share) {
+  const at = Math.min(Math.max(share, 0), 1) * (CIVIDIS.length - 1), i = Math.min(Math.floor(at), CIVIDIS.length - 2);
+  const parts = [0, 2, 4].map((c) => {
+    const [a, b] = [i, i + 1].map((n) => parseInt(CIVIDIS[n].slice(c, c + 2), 16));
+    return Math.round(a + (at - i) * (b - a));
+  });
+  return `rgb(${parts})`;
+}
+
+// One square for each weight, around the canvas point (x, y); `zoom` canvas pixels to a picture pixel.
+function drawMask(context, m, deltas, x, y, zoom, side) {
+  const top = Math.max(...m);
+  m.forEach((weight, k) => {
+    context.fillStyle = colour(weight / top);
+    context.fillRect(x + deltas[k][1] * zoom - side / 2, y + deltas[k][0] * zoom - side / 2, side, side);
+  });
+}
+
+function drawFrame(context, x, y, half) {
+  for (const [style, width] of [["#000a", 5], ["#fff", 2]]) {
+    context.strokeStyle = style;
+    context.lineWidth = width;
+    context.strokeRect(x - half, y - half, 2 * half, 2 * half);
+  }
+}
+
+function fit(canvas) {
+  const box = canvas.getBoundingClientRect(), ratio = window.devicePixelRatio || 1;
+  canvas.width = Math.round(box.width * ratio);
+  canvas.height = Math.round(box.height * ratio);
+  const context = canvas.getContext("2d");
+  context.imageSmoothingEnabled = false;
+  return context;
+}
+
+// ---- the page ---------------------------------------------------------------------------------
+
+async function main() {
+  const data = JSON.parse($("data").textContent);
+  const embeddings = {};
+  for (const [name, packed] of Object.entries(data)) embeddings[name] = await decode(packed);
+  const { width, height } = embeddings.rgb, colours = embeddings.rgb.L1.values;
+  const form = $("controls"), control = form.elements;
+  const state = { x: width >> 1, y: height >> 1, source: "rgb", norm: "L1", kind: "exponential",
+    kernel: 9, dilation: 1, scale: 0 };
+  const scales = {}; // the scale last used for each embedding and distance
+
+  const view = (kernel = state.kernel, dilation = state.dilation) => ({
+    embedding: embeddings[state.source], norm: state.norm, scale: state.scale,
+    deltas: offsets(kernel, dilation),
+  });
+  const mask = (v = view()) => {
+    const m = new Float64Array(v.deltas.length), sum = weigh(m, state.x, state.y, v);
+    return Array.from(m, (weight) => (state.kind === "normalized" ? weight / sum : weight));
+  };
+  window.explorer = { state, mask: () => mask() };
+
+  // -- pictures
+  const canvases = ["picture", "plain", "aware"].map($);
+  const images = canvases.map((canvas) => {
+    Object.assign(canvas, { width, height });
+    canvas.style.aspectRatio = `${width} / ${height}`;
+    return new ImageData(width, height);
+  });
+  for (let i = 0; i < width * height; i++) paint(images[0], i % width, (i / width) | 0, 1, colours, 3 * i, 255);
+  const show = () => canvases.forEach((canvas, i) => canvas.getContext("2d").putImageData(images[i], 0, 0));
+
+  function lenses() {
+    const v = view(), m = mask(v), radius = Math.max(9, state.dilation * (state.kernel >> 1) + 2);
+    ["lens-mask", "lens-plain", "lens-aware"].map($).forEach((lens, i) => {
+      const context = fit(lens), zoom = lens.width / (2 * radius + 1), middle = lens.width / 2;
+      context.drawImage(canvases[i], state.x - radius, state.y - radius, 2 * radius + 1, 2 * radius + 1,
+        0, 0, lens.width, lens.width);
+      if (i === 0) drawMask(context, m, v.deltas, middle, middle, zoom, 0.66 * zoom * state.dilation);
+      drawFrame(context, middle, middle, zoom * (state.dilation > 3 ? 1.5 : 0.5));
+    });
+  }
+
+  function point() {
+    const v = view(), m = mask(v), context = fit($("overlay")), zoom = $("overlay").width / width;
+    const x = (state.x + 0.5) * zoom, y = (state.y + 0.5) * zoom, dilation = state.dilation;
+    drawMask(context, m, v.deltas, x, y, zoom, zoom * (dilation > 1 ? Math.max(1.5, 0.66 * dilation) : 1));
+    drawFrame(context, x, y, Math.max(8, zoom * (dilation * (state.kernel >> 1) + 1 + dilation / 2)));
+    const sum = m.reduce((a, b) => a + b), square = m.reduce((a, b) => a + b * b, 0);
+    $("readout").textContent = `Pixel (${state.x}, ${state.y}) looks at ${((sum * sum) / square).toFixed(1)}` +
+      ` of ${m.length} neighbours`;
+    $("top").textContent = Number(Math.max(...m).toPrecision(2));
+    for (const button of $("strip").children) {
+      const [kernel, d] = [+button.dataset.kernel, +button.dataset.dilation], canvas = button.firstChild;
+      button.setAttribute("aria-pressed", kernel === state.kernel && d === dilation);
+      Object.assign(canvas, { width: 8 * kernel, height: 8 * kernel });
+      drawMask(canvas.getContext("2d"), mask(view(kernel, d)), offsets(kernel, 1), 4 * kernel, 4 * kernel, 8, 8);
+    }
+    lenses();
+  }
+
+  let running = 0; // number of the newest filter run: older ones stop
+  function refilter() {
+    const run = ++running, steps = filter(colours, view(), images[1], images[2]), bar = $("progress");
+    bar.classList.remove("done");
+    function slice() {
+      if (run !== running) return;
+      const until = performance.now() + 14;
+      let step = steps.next();
+      while (!step.done && performance.now() < until) step = steps.next();
+      bar.value = step.done ? 1 : step.value;
+      bar.classList.toggle("done", step.done);
+      show();
+      lenses();
+      if (!step.done) requestAnimationFrame(slice);
+    }
+    requestAnimationFrame(slice);
+  }
+
+  // -- state: controls, address and picture say the same
+  function remember() {
+    history.replaceState(null, "", `#${new URLSearchParams(state)}`);
+  }
+  function controls() {
+    for (const name of ["source", "norm", "kind", "kernel", "dilation"]) control[name].value = state[name];
+    control.scale.value = state.scale > 0 ? fromScale(state.scale) : 0;
+    $("scale-value").textContent = state.scale;
+    control.scale.setAttribute("aria-valuetext", `s = ${state.scale}`);
+    const d = state.norm === "L1" ? "‖e<sub>p</sub> − e<sub>p+k</sub>‖<sub>1</sub>"
+      : "½ ‖e<sub>p</sub> − e<sub>p+k</sub>‖<sup>2</sup>";
+    $("formula").innerHTML = `m<sub>k</sub> = exp(−s d<sub>k</sub>)` +
+      `${state.kind === "normalized" ? " / Σ<sub>j</sub> exp(−s d<sub>j</sub>)" : ""}<br>d<sub>k</sub> = ${d}`;
+  }
+  function change(changes) {
+    Object.assign(state, changes);
+    if ("source" in changes || "norm" in changes) {
+      const key = state.source + state.norm;
+      state.scale = scales[key] ??= toScale(fromScale(firstScale(embeddings[state.source], state.norm)));
+    }
+    scales[state.source + state.norm] = state.scale;
+    controls();
+    point();
+    refilter();
+    remember();
+  }
+  function move(x, y) {
+    state.x = Math.min(Math.max(x, 0), width - 1);
+    state.y = Math.min(Math.max(y, 0), height - 1);
+    point();
+  }
+
+  for (const n of KERNELS) control.kernel.add(new Option(`${n} × ${n}`, n));
+  for (const n of DILATIONS) control.dilation.add(new Option(n, n));
+  for (const radio of control.source) radio.disabled = !(radio.value in embeddings);
+  if (!embeddings.learned) control.source[1].parentNode.title = "Made with --embedding or --model";
+  for (const [kernel, dilation] of STRIP) {
+    const button = document.createElement("button");
+    button.type = "button";
+    Object.assign(button.dataset, { kernel, dilation });
+    button.append(document.createElement("canvas"), `${kernel} × ${kernel}`,
+      document.createElement("br"), `dilation ${dilation}`);
+    button.onclick = () => change({ kernel, dilation });
+    $("strip").append(button);
+  }
+  $("ramp").style.background = `linear-gradient(90deg, ${CIVIDIS.map((c) => `#${c}`)})`;
+  form.oninput = form.onchange = ({ target: { name, value } }) =>
+    change({ [name]: name === "scale" ? toScale(+value) : isNaN(value) ? value : +value });
+  form.onsubmit = () => false;
+
+  const pick = (event) => {
+    const box = event.currentTarget.getBoundingClientRect();
+    move(Math.floor(((event.clientX - box.left) / box.width) * width),
+      Math.floor(((event.clientY - box.top) / box.height) * height));
+  };
+  for (const target of [$("frame"), canvases[1], canvases[2]]) {
+    target.addEventListener("pointerdown", (event) => { pick(event); remember(); });
+    target.addEventListener("pointermove", (event) => { if (event.buttons) pick(event); });
+    target.addEventListener("pointerup", remember);
+  }
+  $("frame").addEventListener("keydown", (event) => {
+    const far = event.shiftKey ? 10 : 1, t = +control.scale.value;
+    const act = {
+      ArrowLeft: () => move(state.x - far, state.y), ArrowRight: () => move(state.x + far, state.y),
+      ArrowUp: () => move(state.x, state.y - far), ArrowDown: () => move(state.x, state.y + far),
+      "+": () => change({ scale: toScale(Math.min(t + 2, 140)) }),
+      "-": () => change({ scale: toScale(Math.max(t - 2, 0)) }),
+    }[event.key];
+    if (!act) return;
+    event.preventDefault();
+    act();
+    remember();
+  });
+  new ResizeObserver(point).observe($("frame"));
+
+  // -- a link may name a view
+  const wanted = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+  change({ source: embeddings.learned ? "learned" : "rgb" });
+  if (wanted.source in embeddings) {
+    for (const name of ["x", "y", "kernel", "dilation", "scale"]) wanted[name] = +wanted[name];
+    change({ source: wanted.source, norm: wanted.norm });
+    change({ kind: wanted.kind, kernel: wanted.kernel, dilation: wanted.dilation, scale: wanted.scale });
+    move(wanted.x, wanted.y);
+    remember();
+  }
+  document.documentElement.dataset.ready = "true";
+}
+
+main().catch((error) => {
+  document.body.prepend(Object.assign(document.createElement("p"), {
+    textContent: `This page needs a browser from 2023 or later (${error.message}).`,
+  }));
+});
