@@ -15,10 +15,11 @@ COMMANDS = (demo, train, predict, evaluate, masks, explore, info)
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Help that shows every default but the empty ones."""
+    """Help that shows every default, unless there is none or the text itself tells it."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default in (None, False, []):
+        told = "(default" in (action.help or "")
+        if told or action.default is None or action.default is False:
             return action.help
         return super()._get_help_string(action)
 

@@ -28,9 +28,9 @@ from segaware_np.window import Window
 
 _SIZE = (96, 128)
 _TRAIN, _TEST = 400, 30  # scenes
-_EMBEDDING = {"widths": (16, 32, 32), "depths": (2, 1, 1), "channels": 16}
-_NETWORK = {"widths": (16, 32, 64), "depths": (2, 2, 2), "refine": (1, 2, 4), "refine_width": 16}
-_MASKS = {"aware": ("refine",), "scale": 1.0, "scale_lr_mult": 5.0}
+_EMBEDDING: dict[str, Any] = {"widths": (16, 32, 32), "depths": (2, 1, 1), "channels": 16}
+_NETWORK: dict[str, Any] = {"widths": (16, 32, 64), "depths": (2, 2, 2), "refine": (1, 2, 4), "refine_width": 16}
+_MASKS: dict[str, Any] = {"aware": ("refine",), "scale": 1.0, "scale_lr_mult": 5.0}
 
 
 def run_demo(

@@ -116,6 +116,8 @@ def check_array(
     ValueError
         If its shape differs.
     """
+    if array is None:  # which `array_module` passes over
+        raise TypeError(f"{name}: expected a NumPy or CuPy array, got None")
     xp = _module_of(name, array)
     if array.dtype.kind not in _KINDS[kind]:
         raise TypeError(f"{name}: expected {_ARTICLE[kind]} array, got {array.dtype}")

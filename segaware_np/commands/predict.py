@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
         names = [folder.name(i) for i in range(len(folder))]
         images = (folder[i][0] for i in range(len(folder)))
     else:
-        names, images = [source.stem], map(read_image, [source])
+        names, images = [source.stem], (read_image(path) for path in [source])
     output = Path(options.output)
     for name, image in zip(names, images, strict=True):
         labels = predict(net, image)

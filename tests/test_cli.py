@@ -1,0 +1,327 @@
+"""The program `segaware`: every command from a user's files to results, and its errors."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from segaware_np import demo
+from segaware_np.cli import build_parser, describe, main
+from segaware_np.commands import info
+from segaware_np.data import SyntheticScenes
+from segaware_np.images import read_image, read_labels, write_image, write_labels
+from segaware_np.models import load
+
+SMALL = ["--widths", "4,4", "--depths", "1,1", "--refine", "1", "--refine-width", "4"]
+SHORT = ["--iterations", "3", "--batch", "2", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder with three small scenes and train.txt, val.txt and images.txt that list them."""
+    folder = tmp_path_factory.mktemp("data")
+    scenes = SyntheticScenes(3, size=(20, 24))
+    (folder / "images").mkdir()
+    (folder / "labels").mkdir()
+    for index in range(3):
+        image, labels = scenes[index]
+        write_image(folder / "images" / f"{index}.png", image)
+        write_labels(folder / "labels" / f"{index}.png", labels)
+    pairs = "".join(f"images/{index}.png labels/{index}.png\n" for index in range(3))
+    (folder / "train.txt").write_text(pairs)
+    (folder / "val.txt").write_text(pairs)
+    (folder / "images.txt").write_text("images/0.png\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(data, tmp_path_factory):
+    """A segmentation-aware network that was trained on them for three iterations."""
+    folder = tmp_path_factory.mktemp("run")
+    assert main(["train", str(data), "-o", str(folder), *SMALL, *SHORT]) == 0
+    return folder / "model.npz"
+
+
+def run(capsys, *arguments) -> str:
+    code = main(list(map(str, arguments)))
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    return out
+
+
+def fails(capsys, *arguments) -> str:
+    """Run a command that must fail; return its message, which must be one line."""
+    try:
+        code = main(list(map(str, arguments)))
+    except SystemExit as stopped:  # argparse's own way out
+        code = stopped.code
+    out, err = capsys.readouterr()
+    assert code == 2
+    assert out == ""
+    assert err.count("\n") == 1 and err.endswith("\n"), err
+    assert "Traceback" not in err
+    return err
+
+
+# --- commands -----------------------------------------------------------------------------------
+
+
+def test_train_writes_a_model_a_log_and_checkpoints(model):
+    names = {path.name for path in model.parent.iterdir()}
+    assert names == {"model.npz", "log.jsonl", "checkpoint-00000003.npz"}
+    assert load(model).description["arguments"]["aware"] is True
+
+
+def test_trained_embedding_goes_into_a_segmentation_network(capsys, data, tmp_path):
+    first, second = tmp_path / "embedding", tmp_path / "aware"
+    shape = ["--widths", "4,4", "--depths", "1,1"]
+    run(capsys, "train", data, "-o", first, "--network", "embedding", *shape, *SHORT,
+        "--embedding-channels", 5)
+    run(capsys, "train", data, "-o", second, "--embedding", first / "model.npz", "--aware",
+        "refine", *SMALL, *SHORT)
+    embedding, aware = load(first / "model.npz").weights(), load(second / "model.npz").weights()
+    assert set(embedding) < set(aware)
+    for name, array in embedding.items():  # frozen by default
+        assert np.array_equal(aware[name], array), name
+
+
+def test_plain_network_starts_an_aware_one(capsys, data, tmp_path):
+    plain, aware = tmp_path / "plain", tmp_path / "aware"
+    run(capsys, "train", data, "-o", plain, "--network", "plain", *SMALL, *SHORT)
+    out = run(capsys, "train", data, "-o", aware, "--start", plain / "model.npz", *SMALL,
+              *SHORT, "--lr", "1e-12", "--policy", "fixed")
+    before, after = load(plain / "model.npz").weights(), load(aware / "model.npz").weights()
+    assert f"{len(before)} of {len(after)} arrays" in out
+    for name, array in before.items():
+        np.testing.assert_allclose(after[name], array, atol=1e-9)
+
+
+def test_resumed_training_ends_as_if_never_interrupted(capsys, data, tmp_path):
+    base = ["train", data, *SMALL, "--policy", "fixed", "--batch", 2, "--quiet"]
+    run(capsys, *base, "-o", tmp_path / "whole", "--iterations", 4)
+    run(capsys, *base, "-o", tmp_path / "parts", "--iterations", 2)
+    run(capsys, *base, "-o", tmp_path / "parts", "--iterations", 4, "--resume")
+    whole, parts = (load(tmp_path / name / "model.npz").weights() for name in ("whole", "parts"))
+    for name, array in whole.items():
+        assert np.array_equal(parts[name], array), name
+
+
+@pytest.mark.parametrize("policy", ["fixed", "poly", "step", "exp", "inv", "sigmoid"])
+def test_every_policy_trains(capsys, data, tmp_path, policy):
+    run(capsys, "train", data, "-o", tmp_path, "--network", "plain", *SMALL, "--iterations", 1,
+        "--batch", 1, "--quiet", "--policy", policy, "--solver", "sgd", "--crop", "16,16",
+        "--zoom", "0.8,1.2", "--mirror", "--log", "csv")
+    assert (tmp_path / "log.csv").is_file()
+
+
+def test_predict_a_folder(capsys, data, model, tmp_path):
+    out = run(capsys, "predict", model, data / "images", "-o", tmp_path / "out")
+    assert "3 images" in out
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {f"{i}{end}.png" for i in range(3) for end in ("", "_overlay")}
+    assert read_labels(tmp_path / "out" / "1.png").shape == (20, 24)
+    assert read_labels(tmp_path / "out" / "1.png").max() < 6
+
+
+def test_predict_one_image_without_overlay(capsys, data, model, tmp_path):
+    run(capsys, "predict", model, data / "images" / "2.png", "-o", tmp_path, "--no-overlay")
+    assert [path.name for path in tmp_path.iterdir()] == ["2.png"]
+
+
+def test_evaluate_agrees_with_the_predictions(capsys, data, model, tmp_path):
+    out = run(capsys, "evaluate", model, data, "--json", tmp_path / "scores.json")
+    report = json.loads((tmp_path / "scores.json").read_text())
+    assert report["images"] == 3 and len(report["iou"]) == 6 and report["band"]["width"] == 3
+    assert f"{100 * report['pixel_accuracy']:.2f} %" in out
+    run(capsys, "predict", model, data / "images", "-o", tmp_path)
+    right = [
+        read_labels(tmp_path / f"{i}.png") == read_labels(data / "labels" / f"{i}.png")
+        for i in range(3)
+    ]
+    assert np.mean(right) == pytest.approx(report["pixel_accuracy"])
+
+
+@pytest.mark.parametrize("options", [[], ["--at", "3,4", "--at", "23,0", "--normalized"],
+                                     ["--norm", "L2", "--dilation", "2", "--window", "5"]])
+def test_masks_of_colours(capsys, data, tmp_path, options):
+    run(capsys, "masks", data / "images" / "0.png", "-o", tmp_path / "masks.png", *options)
+    assert read_image(tmp_path / "masks.png").std() > 10
+
+
+def test_masks_of_a_learned_embedding(capsys, data, tmp_path):
+    run(capsys, "train", data, "-o", tmp_path, "--network", "embedding", "--widths", "4",
+        "--depths", "1", *SHORT)
+    run(capsys, "masks", data / "images" / "0.png", "-o", tmp_path / "masks.png", "--embedding",
+        tmp_path / "model.npz")
+    assert (tmp_path / "masks.png").is_file()
+
+
+def test_info(capsys, monkeypatch):
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    out = run(capsys, "info")
+    for word in ("segaware_np", "numpy", "BLAS", "GPU", "OPENBLAS_CORETYPE=Haswell"):
+        assert word in out
+
+
+def test_info_says_why_there_is_no_gpu(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    assert info.gpu_line().startswith("none: CuPy")
+
+
+def test_demo(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "_SIZE", (32, 32))
+    monkeypatch.setattr(demo, "_TEST", 4)
+    run(capsys, "demo", "-o", tmp_path / "new" / "demo", "--iterations", 2)
+    folder = tmp_path / "new" / "demo"
+    assert {path.name for path in folder.iterdir()} == {
+        "masks.png", "embeddings.png", "predictions.png", "losses.png", "metrics.json",
+        "embedding.npz", "plain.npz", "segaware.npz",
+    }
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert 0 <= metrics["segaware"]["band"]["mean_iou"] <= 1
+    assert len(metrics["plain"]["iou"]) == len(metrics["class_names"]) == 6
+
+
+def test_module_and_version():
+    done = subprocess.run(
+        [sys.executable, "-m", "segaware_np", "--version"], capture_output=True, text=True
+    )
+    assert done.returncode == 0 and done.stdout.startswith("segaware_np ")
+
+
+# --- help ---------------------------------------------------------------------------------------
+
+
+def commands(parser, name="segaware"):
+    """All parsers of the program, those of subcommands included."""
+    yield name, parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for key, child in action.choices.items():
+                yield from commands(child, f"{name} {key}")
+
+
+@pytest.mark.parametrize(("name", "parser"), list(commands(build_parser())))
+def test_every_option_is_explained(name, parser):
+    for action in parser._actions:
+        words = action.help or isinstance(action, argparse._SubParsersAction)
+        assert words, f"{name}: {action.dest} has no help"
+        if action.option_strings and action.nargs != 0:
+            text = parser._get_formatter()._expand_help(action)
+            stated = "(default" in text or action.required or action.default is None
+            assert stated, f"{name}: {action.dest} does not state its default"
+    assert parser.format_help()
+
+
+# --- errors -------------------------------------------------------------------------------------
+
+ERRORS = [
+    ([], "the following arguments are required: COMMAND"),
+    (["paint"], "invalid choice: 'paint'"),
+    (["train"], "the following arguments are required: DATA"),
+    (["train", "scenes", "--iterations", "0"], "--iterations: expected a whole number of at least 1"),
+    (["train", "scenes", "--lr", "nan"], "--lr: expected a finite number, got nan"),
+    (["train", "scenes", "--lr", "-1"], "--lr: expected a number above 0, got -1"),
+    (["train", "scenes", "--widths", "8,x"], "--widths: expected whole numbers between commas"),
+    (["train", "scenes", "--zoom", "1"], "--zoom: expected two numbers as in 0.5,1.5, got 1"),
+    (["train", "scenes", "--zoom", "2,1"], "scale: expected 0 < low <= high, got (2.0, 1.0)"),
+    (["train", "scenes", "--split", "dev"], "--split: expected one of train, val, test, got dev"),
+    (["train", "nowhere"], "no such file or folder: nowhere"),
+    (["train", "."], "expected train.txt or ImageSets in this folder"),
+    (["train", "scenes", "--widths", "4,4", "--depths", "1"], "depths: expected 2"),
+    (["train", "scenes", "--aware", "stage9"], "aware: expected names out of"),
+    (["train", "scenes", "--embedding", "none.npz"], "no such file: none.npz"),
+    (["train", "scenes", "--start", "weights.txt"], "expected a name ending in .npz"),
+    (["predict", "none.npz", "image.png"], "no such file: none.npz"),
+    (["evaluate", "none.npz", "scenes"], "no such file: none.npz"),
+    (["evaluate", "m.npz", "scenes", "--band", "0"], "--band: expected a whole number of at least"),
+    (["masks", "none.png"], "No such file or directory: none.png"),
+    (["masks", "none.png", "--at", "1;2"], "--at: expected whole numbers between commas, got 1;2"),
+    (["masks", "none.png", "--scale", "inf"], "--scale: expected a finite number, got inf"),
+    (["predict", "m.npz", "i.png", "--strength", "2"], "expected a number from 0 to 1, got 2"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), ERRORS)
+def test_errors_are_one_line(capsys, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert message in fails(capsys, *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_that_the_network_does_not_have(capsys, data, tmp_path):
+    text = fails(capsys, "train", data, "-o", tmp_path / "run", "--classes", 2, *SMALL, *SHORT)
+    assert "labels: expected classes 0 to 1 or the ignore label" in text
+    assert not (tmp_path / "run" / "model.npz").exists()
+
+
+def test_evaluate_without_labels(capsys, data, model):
+    assert "expected labels, got none" in fails(capsys, "evaluate", model, data / "images.txt")
+
+
+def test_embedding_network_does_not_label(capsys, data, tmp_path):
+    run(capsys, "train", data, "-o", tmp_path, "--network", "embedding", "--widths", "4",
+        "--depths", "1", *SHORT)
+    text = fails(capsys, "predict", tmp_path / "model.npz", data / "images")
+    assert "expected a network with a layer 'score'" in text
+
+
+def test_segmentation_network_is_no_embedding(capsys, data, model, tmp_path):
+    text = fails(capsys, "train", data, "-o", tmp_path / "run", "--embedding", model)
+    assert "--embedding: expected an embedding network" in text
+
+
+def test_damaged_model(capsys, data, model, tmp_path):
+    whole = model.read_bytes()
+    (tmp_path / "half.npz").write_bytes(whole[: len(whole) // 2])
+    text = fails(capsys, "predict", tmp_path / "half.npz", data / "images", "-o", tmp_path / "out")
+    assert "half.npz: damaged" in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_mask_outside_the_image(capsys, data, tmp_path):
+    text = fails(capsys, "masks", data / "images" / "0.png", "-o", tmp_path / "m.png", "--at", "24,0")
+    assert "--at: expected a pixel of the 24 x 20 image, got 24,0" in text
+
+
+def test_training_does_not_overwrite_a_run(capsys, data, model):
+    text = fails(capsys, "train", data, "-o", model.parent, *SMALL, *SHORT)
+    assert "holds a run: resume it or take another folder" in text
+
+
+def test_gpu_without_cupy(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    assert "cupy" in fails(capsys, "train", "scenes", "--gpu")
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    for arguments in (["--debug", "masks", "none.png"], ["masks", "none.png", "--debug"]):
+        with pytest.raises(FileNotFoundError):
+            main(arguments)
+
+
+def test_ctrl_c(capsys, monkeypatch):
+    def interrupt(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(info, "run", interrupt)
+    assert main(["info"]) == 130
+    assert capsys.readouterr().err == "segaware: stopped\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("two\n lines"), "two lines"),
+        (PermissionError(13, "Permission denied", "a.png"), "Permission denied: a.png"),
+        (KeyError("x"), "KeyError: 'x' (--debug shows where)"),
+        (MemoryError("3 GiB"), "not enough memory: 3 GiB"),
+    ],
+)
+def test_describe(error, text):
+    assert describe(error) == text
