@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,10 @@ from typing import IO, Any
 import numpy as np
 
 from segaware_np.extras import require
+from segaware_np.xp import Array
 
+# What zipfile and NumPy raise on damaged files; RuntimeError: "encrypted" and unknown compression.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, OSError, RuntimeError)
 _METADATA = "__metadata__"  # not an identifier that a parameter could have
 
 
@@ -121,10 +125,34 @@ def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], di
     try:
         arrays, text = (_read_npz if path.suffix == ".npz" else _read_safetensors)(path)
         return arrays, json.loads(text)
-    except (zipfile.BadZipFile, EOFError, KeyError, ValueError, OSError) as error:
-        if isinstance(error, PermissionError):
-            raise
+    except PermissionError:
+        raise
+    except _DAMAGE as error:
         raise FormatError(f"{path}: damaged or not a file of arrays ({error})") from error
+
+
+def differing_arrays(
+    wanted: Mapping[str, Array], found: Mapping[str, Array], *, dtypes: bool = True
+) -> str:
+    """Tell in words how ``found`` differs from ``wanted``: names, shapes and perhaps dtypes.
+
+    Returns
+    -------
+    str
+        The first five differences; empty if there are none.
+    """
+
+    def kind(array: Array) -> str:
+        return f"{array.shape} {array.dtype}" if dtypes else str(array.shape)
+
+    faults = [f"{name} is missing" for name in wanted if name not in found]
+    faults += [f"{name} is unknown" for name in found if name not in wanted]
+    faults += [
+        f"{name}: expected {kind(w)}, got {kind(found[name])}"
+        for name, w in wanted.items()
+        if name in found and kind(found[name]) != kind(w)
+    ]
+    return "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
 
 
 def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], str]:

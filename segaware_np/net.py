@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from segaware_np.files import FormatError, load_arrays, save_arrays
+from segaware_np.files import FormatError, differing_arrays, load_arrays, save_arrays
 from segaware_np.layers import Layer, Parameter
 from segaware_np.xp import Array, array_module
 
@@ -287,16 +287,9 @@ class Net:
             If names or shapes differ from this network's; nothing is written then.
         """
         own = self.parameters()
-        faults = [f"{name} is missing" for name in own.keys() - arrays.keys()]
-        faults += [f"{name} is unknown" for name in arrays.keys() - own.keys()]
-        faults += [
-            f"{name}: expected {own[name].data.shape}, got {arrays[name].shape}"
-            for name in own.keys() & arrays.keys()
-            if own[name].data.shape != arrays[name].shape
-        ]
-        if faults:
-            more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
-            raise ValueError(f"weights of another network: {'; '.join(sorted(faults)[:5])}{more}")
+        data = {name: parameter.data for name, parameter in own.items()}
+        if faults := differing_arrays(data, arrays, dtypes=False):
+            raise ValueError(f"weights of another network: {faults}")
         for name, parameter in own.items():
             parameter.data[...] = self.xp.asarray(arrays[name], self.dtype)
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from segaware_np.files import differing_arrays
 from segaware_np.options import (
     COUNT,
     FRACTION,
@@ -358,15 +359,3 @@ def _check_parameters(parameters: Mapping[str, Parameter]) -> tuple[Any, np.dtyp
                 raise ValueError(f"{name}: expected a gradient {p.data.shape}, got {array.shape}")
             _flat(name, array)
     return xp, dtype
-
-
-def differing_arrays(wanted: Mapping[str, Array], found: Mapping[str, Array]) -> str:
-    """In words, how ``found`` differs from ``wanted`` in names, shapes and dtypes; "" if not."""
-    faults = [f"{name} is missing" for name in wanted if name not in found]
-    faults += [f"{name} is unknown" for name in found if name not in wanted]
-    faults += [
-        f"{name}: expected {w.shape} {w.dtype}, got {f.shape} {f.dtype}"
-        for name, w in wanted.items()
-        if (f := found.get(name)) is not None and (f.shape, f.dtype) != (w.shape, w.dtype)
-    ]
-    return "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")

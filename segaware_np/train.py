@@ -16,10 +16,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from segaware_np.files import FormatError, load_arrays, save_arrays
+from segaware_np.files import FormatError, differing_arrays, load_arrays, save_arrays
 from segaware_np.log import FORMATS, Log
 from segaware_np.net import Net
-from segaware_np.optim import NonFiniteError, Optimizer, differing_arrays
+from segaware_np.optim import NonFiniteError, Optimizer
 from segaware_np.options import COUNT, check_options, option
 from segaware_np.progress import progress
 from segaware_np.xp import Array, array_module
