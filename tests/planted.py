@@ -110,10 +110,10 @@ MASK = (
 SEGAWARE = (
     segaware_forward,
     segaware_convolution_backward,
-    (normal(2, 4, 2, 3), np.abs(normal(2, 9, 2, 3)), normal(4, 2, 3, 3), normal(4)),
+    (normal(2, 4, 2, 2), np.abs(normal(2, 9, 2, 2)), normal(4, 2, 3, 3), normal(4)),
 )
-PLAIN = plain_forward, convolution_backward, (normal(2, 2, 4, 5), normal(3, 2, 3, 3), normal(3))
-DISTANCE = l2_forward, distance_backward, (normal(2, 2, 4, 3),)
+PLAIN = plain_forward, convolution_backward, (normal(2, 2, 3, 4), normal(2, 2, 3, 3), normal(2))
+DISTANCE = l2_forward, distance_backward, (normal(2, 2, 3, 3),)
 COLUMNS = columns_forward, im2col_backward, (normal(1, 2, 5, 5),)
 AVERAGE = average_forward, average_pool_backward, (normal(1, 2, 4, 4),)
 SOFTMAX = softmax_forward, softmax_backward, (normal(2, 4, 2, 2),)
@@ -191,7 +191,7 @@ def gradients_in_the_wrong_order(dy, cache):
 
 @plant(*AVERAGE, spoils="x")
 def mean_not_divided_by_the_area(dy, cache):
-    return average_pool_backward(dy * cache.area, cache)
+    return average_pool_backward(dy * WINDOW.size, cache)
 
 
 @plant(*COLUMNS, spoils="x")

@@ -93,7 +93,7 @@ def central_difference(ray: Ray) -> Derivative:
             found = _difference(ray, step * size, size)
         if found.bound < best.bound:
             best = found
-        if best.bound <= 1e-11 * abs(best.value):
+        if best.bound <= 1e-10 * abs(best.value):
             break
     return best
 
