@@ -94,6 +94,8 @@ class BandedWindows:
         (dh, dw), width = self.window.dilation, self.shape[1]
         c, length = memory.shape
         shape = (c, kh, kw, band[1] - band[0], self.count[1])
+        if c == 0:
+            return np.empty(shape, memory.dtype)
         steps = (length, dh * width, dw, sh * width, sw)
         size = memory.itemsize
         offset = (self.reach(band)[0] - start) * size

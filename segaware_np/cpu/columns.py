@@ -1,0 +1,46 @@
+"""Columns and their adjoint, a band of windows at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from segaware_np.cpu.bands import BandedWindows
+from segaware_np.cpu.gathering import Gathering
+from segaware_np.threads import get_num_threads, parallel
+from segaware_np.window import Pair, Window
+
+
+def im2col(x: np.ndarray, window: Window) -> np.ndarray:
+    """Fast form of `segaware_np.ops.columns.im2col`."""
+    n, c, h, w = x.shape
+    windows = BandedWindows(window, (h, w))
+    images = np.ascontiguousarray(x).reshape(n, c, h * w)
+    columns = np.empty((n, c, *window.kernel, *windows.count), x.dtype)
+
+    def work(job: tuple[int, Pair]) -> None:
+        image, band = job
+        out = columns[image, ..., band[0] : band[1], :]
+        np.copyto(out, windows.look(images[image], band))
+        windows.clear(out, band)
+
+    parallel(work, [(image, band) for image in range(n) for band in windows.bands()])
+    return columns.reshape(n, c, window.size, *windows.count)
+
+
+def col2im(cols: np.ndarray, shape: Pair, window: Window) -> np.ndarray:
+    """Fast form of `segaware_np.ops.columns.col2im`."""
+    n, c = cols.shape[:2]
+    windows = BandedWindows(window, (shape[0], shape[1]))
+    columns = cols.reshape(n, c, *window.kernel, *windows.count)
+    x = np.zeros((n, c, windows.pixels), cols.dtype)
+
+    def work(job: tuple[int, slice]) -> None:
+        image, channels = job
+        pixels = Gathering(x[image, channels], windows, (0, windows.count[0]))
+        for band in windows.bands():
+            pixels.add(slice(None), columns[image, channels, ..., band[0] : band[1], :], band)
+
+    step = max(1, n * c // (4 * get_num_threads()))
+    blocks = [slice(start, start + step) for start in range(0, c, step)]
+    parallel(work, [(image, block) for image in range(n) for block in blocks])
+    return x.reshape(n, c, *shape)
