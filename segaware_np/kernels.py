@@ -38,7 +38,15 @@ CATALOG: dict[str, dict[str, tuple[tuple[str, ...] | Mapping[str, tuple[str, ...
     },
     "convolution": {"convolution": (_TILE, _FLAG)},
     "distance": {"distance": (_NORM,), "distance_backward": (_NORM,)},
+    "mask": {"attention_mask": (_FLAG,), "attention_mask_backward": (_FLAG,)},
     "parity": {"label_parity": ()},
+    "pooling": {
+        "max_pool": (),
+        "max_pool_backward": (),
+        "average_pool": (),
+        "average_pool_backward": (),
+    },
+    "resize": {"resize": (), "resize_backward": ()},
 }
 _SOURCE_OF = {kernel: source for source, kernels in CATALOG.items() for kernel in kernels}
 

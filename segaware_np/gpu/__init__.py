@@ -12,17 +12,35 @@ from segaware_np.gpu.convolution import (
     segaware_convolution_grad,
 )
 from segaware_np.gpu.distance import distance, distance_grad, label_parity
+from segaware_np.gpu.mask import (
+    exponential_mask,
+    exponential_mask_grad,
+    normalized_mask,
+    normalized_mask_grad,
+)
+from segaware_np.gpu.pooling import average_pool, average_pool_grad, max_pool, max_pool_grad
+from segaware_np.gpu.resize import resize, resize_grad
 
 __all__ = [
+    "average_pool",
+    "average_pool_grad",
     "col2im",
     "convolution",
     "convolution_grad",
     "distance",
     "distance_grad",
+    "exponential_mask",
+    "exponential_mask_grad",
     "im2col",
     "label_parity",
     "masked_sum",
     "masked_sum_grad",
+    "max_pool",
+    "max_pool_grad",
+    "normalized_mask",
+    "normalized_mask_grad",
+    "resize",
+    "resize_grad",
     "segaware_convolution",
     "segaware_convolution_grad",
 ]

@@ -196,7 +196,8 @@ class Module:
         return self._library.emulator_run(*addresses).decode()
 
     def _run_sanitized(self, request: np.ndarray, arguments: Sequence) -> str:
-        tape, owner = [request.tobytes()], {}
+        tape: list[bytes] = [request.tobytes()]
+        owner: dict[tuple[int, int], int] = {}
         for i, argument in enumerate(arguments):
             data = argument.tobytes()
             kind = 0

@@ -26,7 +26,7 @@ try:  # imports without a GPU, and knows which names CuPy has
 except ImportError:
     _real = None
 
-GUARD = 64  # bytes on either side of an array during a launch, in which nobody may write
+GUARD = 1 << 14  # bytes on either side of an array during a launch, where nobody may write
 UFUNC_METHODS = {  # what CuPy's universal functions can do beside being called
     "add": ("reduce", "accumulate", "reduceat", "at"),
     "multiply": ("reduce", "accumulate"),
@@ -315,13 +315,15 @@ class _Loan:
         if not owner.flags.c_contiguous:
             raise ValueError(f"{where}: not C-contiguous, strides {owner.strides}")
         self.where, self.owner, self.parameter = where, owner, parameter
-        self.buffer = np.full(owner.nbytes + 2 * GUARD, 0xFF, np.uint8)
+        # Around input: NaN, or -1. Around output: large, lest a NaN written there look the same.
+        self.filling = 0xFF if parameter.const else 0x7B
+        self.buffer = np.full(owner.nbytes + 2 * GUARD, self.filling, np.uint8)
         self.inside = self.buffer[GUARD : GUARD + owner.nbytes].view(owner.dtype)
         self.inside[...] = owner.reshape(-1)
 
     def give_back(self) -> None:
         guards = np.delete(self.buffer, np.s_[GUARD : GUARD + self.owner.nbytes])
-        if (guards != 0xFF).any():
+        if (guards != self.filling).any():
             raise KernelError(f"{self.where}: written outside the array")
         if not self.parameter.const:
             self.owner[...] = self.inside.reshape(self.owner.shape)

@@ -2,8 +2,7 @@
 
 Put ``pytest_plugins = "segaware_np.testing.cuda.plugin"`` into a test module or conftest. Tests
 that ask for the `cupy` fixture run on the stand-in or, with the mark ``gpu``, on a real GPU where
-there is one. On the stand-in each runs three times: plainly, and, marked ``slow``, with its kernels
-under either sanitizer.
+there is one.
 """
 
 from __future__ import annotations
@@ -16,12 +15,9 @@ import pytest
 
 from segaware_np.testing.cuda import emulate, real_cupy
 
-_BUILDS = [None, *(pytest.param(s, marks=pytest.mark.slow) for s in emulate.SANITIZERS)]
-
 
 def pytest_configure(config: Any) -> None:
     config.addinivalue_line("markers", "gpu: needs a CUDA device")
-    config.addinivalue_line("markers", "slow: many examples, or kernels under sanitizers")
 
 
 @pytest.hookimpl(tryfirst=True)  # before marks select tests
@@ -32,21 +28,16 @@ def pytest_collection_modifyitems(items: list[Any]) -> None:
             item.add_marker(pytest.mark.gpu)
 
 
-@pytest.fixture(scope="module", params=_BUILDS, ids=["plain", *emulate.SANITIZERS])
-def cupy(request: Any) -> Iterator[ModuleType]:
+@pytest.fixture(scope="module")
+def cupy() -> Iterator[ModuleType]:
     """CuPy on a real GPU; else its stand-in, which runs the kernels on the CPU."""
-    sanitize = request.param
     real, _ = real_cupy()
     if real is not None:
-        if sanitize:
-            pytest.skip("a GPU has no g++ sanitizers: use compute-sanitizer")
         yield real
         return
     if emulate.compiler() is None:
         pytest.skip("no GPU, and no g++ to run CUDA kernels on the CPU")
-    if sanitize and not emulate.has_sanitizer(sanitize):
-        pytest.skip(f"this g++ cannot build with the {sanitize} sanitizer")
     from segaware_np.testing.cuda import fake_cupy
 
-    with fake_cupy.installed(sanitize) as stand_in:
+    with fake_cupy.installed() as stand_in:
         yield stand_in

@@ -3,6 +3,7 @@
 // arrays to stdout, since the sanitizers want to own their process.
 #pragma once
 #include "cuda_emulator.h"
+#include "cuda_fp16.h"
 
 namespace emulator {
 

@@ -1,0 +1,56 @@
+"""NVIDIA's compiler takes every kernel, for every type and architecture, within its registers."""
+
+from __future__ import annotations
+
+import pytest
+
+from segaware_np import kernels
+from segaware_np.testing.cuda import nvrtc
+
+# Registers a thread, at most: 64 leave a GPU room for 1024 threads. The tiles of the
+# convolution trade threads for registers.
+CEILING = {"convolution": 200, "columns": 104, "distance": 136}
+PAIRS = [(s, e) for s in kernels.CATALOG for e in kernels.element_types(s)]
+
+
+@pytest.fixture(scope="module")
+def compiler() -> nvrtc.Compiler:
+    try:
+        return nvrtc.compiler()
+    except ImportError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def count(request):
+    """Print how much was compiled."""
+    compiled: list[str] = []
+    yield compiled
+    if compiled:
+        capture = request.config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled():
+            print(f"\nNVRTC: {len(compiled)} kernels compiled, none spills", end="")
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        a if a in ("75", "90") else pytest.param(a, marks=pytest.mark.slow)
+        for a in nvrtc.ARCHITECTURES
+    ],
+)
+@pytest.mark.parametrize(("source", "element"), PAIRS)
+def test_compiles_without_spills(compiler, count, source, element, architecture) -> None:
+    names = kernels.instances(source, element)
+    usage = compiler.compile(kernels.source_code(source), names, architecture, f"{source}.cu")
+    spilled = {name: use.spill_bytes for name, use in usage.items() if use.spill_bytes}
+    assert not spilled
+    ceiling = CEILING.get(source, 64)
+    assert max(use.registers for use in usage.values()) <= ceiling, usage
+    count += names
+
+
+def test_a_kernel_that_does_not_compile_is_reported_at_its_line(compiler) -> None:
+    with pytest.raises(nvrtc.CompileError, match=r"resize\.cu\(\d+\)"):
+        code = kernels.source_code("resize").replace("T* __restrict__ x", "Q* __restrict__ x", 1)
+        compiler.compile(code, kernels.instances("resize", "float"), "90", "resize.cu")

@@ -1,0 +1,67 @@
+"""Every GPU form computes what its plain formula computes: on a GPU, or emulated on the CPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from gpu_checks import CHECKS, Bench, Case, cases
+from hypothesis import HealthCheck, given, settings
+
+from segaware_np import gpu, kernels
+from segaware_np.window import Window
+
+pytest_plugins = "segaware_np.testing.cuda.plugin"
+
+
+@pytest.mark.parametrize("name", CHECKS)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(case=cases())
+def test_fast_form_equals_the_plain_formula(cupy, name: str, case: Case) -> None:
+    CHECKS[name](Bench(cupy, case))
+
+
+def test_two_runs_are_equal_bit_for_bit(cupy) -> None:
+    random = np.random.default_rng(0)
+    x, weight = (cupy.asarray(random.standard_normal(s, "f")) for s in ((2, 5, 9, 8), (7, 5, 3, 3)))
+    mask, dy = (cupy.asarray(random.random((2, n, 9, 8), "f")) for n in (9, 7))
+    window, need = Window.same(3), frozenset({"x", "mask", "weight", "bias"})
+
+    def run() -> list[bytes]:
+        y = gpu.segaware_convolution(x, mask, weight, None, window, 1)
+        gradients = gpu.segaware_convolution_grad(dy, x, mask, weight, window, 1, need)
+        return [array.get().tobytes() for array in (y, *gradients)]
+
+    assert run() == run()
+
+
+def test_nothing_is_launched_for_nothing(cupy, monkeypatch) -> None:
+    monkeypatch.setattr(kernels, "_module", lambda *_: pytest.fail("launched"))
+    empty = cupy.empty((0, 3, 4, 4), "f")
+    assert gpu.im2col(empty, Window(3)).shape == (0, 3, 9, 2, 2)
+    assert gpu.distance(empty, Window(3), "L1", False, False).shape == (0, 9, 2, 2)
+
+
+def test_indices_beyond_31_bits_are_refused_in_a_plane(cupy) -> None:
+    window = Window(1)
+    with pytest.raises(ValueError, match=r"image: expected planes below 2\*\*31 pixels"):
+        gpu.geometry.window_struct(window, (65536, 32768))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (lambda x: (3,), "expected a CuPy array or a NumPy scalar, got int"),
+        (lambda x: (x.get(),), "got ndarray"),
+        (lambda x: (), "expected at least one CuPy array"),
+    ],
+)
+def test_launch_refuses_what_a_kernel_would_misread(cupy, arguments, message) -> None:
+    x = cupy.asarray(np.ones((2, 3), "f"))
+    with pytest.raises(TypeError, match=message):
+        kernels.launch("resize", (x.dtype,), 1, *arguments(x))
+
+
+def test_launch_refuses_strides(cupy) -> None:
+    x = cupy.asarray(np.ones((2, 3), "f"))
+    with pytest.raises(ValueError, match="expected a C-contiguous array"):
+        kernels.launch("resize", (x.dtype,), 1, x.T)

@@ -1,0 +1,30 @@
+"""The kernels under g++'s sanitizers: no access out of bounds, no overflow, no race."""
+
+from __future__ import annotations
+
+import pytest
+from gpu_checks import CHECKS, Bench, Case, cases
+from hypothesis import HealthCheck, given, settings
+
+from segaware_np.testing.cuda import emulate
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", params=emulate.SANITIZERS)
+def sanitized(request):
+    if emulate.compiler() is None:
+        pytest.skip("no g++ to build the kernels with")
+    if not emulate.has_sanitizer(request.param):
+        pytest.skip(f"this g++ has no {request.param} sanitizer")
+    from segaware_np.testing.cuda import fake_cupy
+
+    with fake_cupy.installed(request.param) as stand_in:
+        yield stand_in
+
+
+@pytest.mark.parametrize("name", CHECKS)
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
+@given(case=cases())
+def test_kernels_under_sanitizers(sanitized, name: str, case: Case) -> None:
+    CHECKS[name](Bench(sanitized, case))
