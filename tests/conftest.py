@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from importlib.util import find_spec
 
 import pytest
+
+from segaware_np import cpu
 
 pytest_plugins = ["segaware_np.testing.plugin"]
 
@@ -62,3 +65,12 @@ def _why_no_gpu() -> str:
     except cupy.cuda.runtime.CUDARuntimeError as error:
         return str(error)
     return "" if count else "no device"
+
+
+@pytest.fixture(scope="module", params=["fast", "plain"])
+def each_engine(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run every test twice: with the fast forms, and with the plain formulas in their place."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in cpu.__all__ if request.param == "plain" else ():
+            patch.delattr(cpu, name)
+        yield

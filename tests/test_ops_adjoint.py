@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,8 @@ from segaware_np.ops.masked_sum import masked_sum_backward, masked_sum_forward
 from segaware_np.testing import check_adjoint
 from segaware_np.testing import strategies as proofs
 from segaware_np.window import Window
+
+pytestmark = pytest.mark.usefixtures("each_engine")
 
 exact = partial(check_adjoint, rtol=0)
 

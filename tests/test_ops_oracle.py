@@ -17,6 +17,8 @@ from segaware_np.testing import check_same
 from segaware_np.testing import strategies as proofs
 from segaware_np.window import Window
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 NORMS = st.sampled_from(["L1", "L2"])
 
 
