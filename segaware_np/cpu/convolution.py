@@ -58,7 +58,12 @@ def convolution_grad(
     need: Collection[str],
 ) -> tuple[Gradient, Gradient, Gradient]:
     """Fast form of `segaware_np.ops.convolution.convolution_grad`."""
-    dx, _, dweight, dbias = _backward(dy, x, None, weight, window, groups, need)
+    turned = _turn(weight, window, groups)
+    if turned is None or "x" not in need:
+        dx, _, dweight, dbias = _backward(dy, x, None, weight, window, groups, need)
+    else:
+        dx = _forward(dy, None, turned[0], None, turned[1], groups)
+        _, _, dweight, dbias = _backward(dy, x, None, weight, window, groups, {*need} - {"x"})
     return dx, dweight, dbias
 
 
@@ -73,6 +78,21 @@ def segaware_convolution_grad(
 ) -> tuple[Gradient, Gradient, Gradient, Gradient]:
     """Fast form of `segaware_np.ops.segaware_convolution.segaware_convolution_grad`."""
     return _backward(dy, x, mask, weight, window, groups, need)
+
+
+def _turn(weight: np.ndarray, window: Window, groups: int) -> tuple[np.ndarray, Window] | None:
+    """The convolution whose forward pass is this one's gradient of x, if there is one.
+
+    With stride 1, ``dx[q] = sum_k W_k^T dy[q - delta_k]``: weights transposed, window turned round.
+    """
+    reach = tuple(d * (k - 1) for d, k in zip(window.dilation, window.kernel, strict=True))
+    pad = reach[0] - window.pad[0], reach[1] - window.pad[1]
+    if window.stride != (1, 1) or min(pad) < 0:
+        return None
+    o, c, *kernel = weight.shape
+    grouped = weight[:, :, ::-1, ::-1].reshape(groups, o // groups, c, *kernel)
+    turned = grouped.swapaxes(1, 2).reshape(groups * c, o // groups, *kernel)
+    return turned, Window(window.kernel, 1, pad, window.dilation)
 
 
 def _forward(
@@ -205,6 +225,7 @@ class _Problem:
         self.windows = BandedWindows(window, (shape[0], shape[1]))
         self.images = np.ascontiguousarray(x).reshape(n, c, self.windows.pixels)
         self.mask = mask
+        self.pointwise = mask is None and window == Window(1)  # the columns are the image itself
         self.matrix = np.ascontiguousarray(weight).reshape(weight.shape[0], -1)
         inputs, outputs = c // groups, weight.shape[0] // groups
         self.blocks = [
@@ -225,6 +246,8 @@ class _Problem:
 
     def columns(self, seen: np.ndarray, n: int, band: Pair) -> np.ndarray:
         """The masked columns of a band, (C K, pixels), in this thread's buffer."""
+        if self.pointwise:
+            return _flat(seen)
         columns = scratch("columns", seen.shape, seen.dtype)
         if self.mask is None:
             np.copyto(columns, seen)

@@ -1,0 +1,135 @@
+"""Masks in tiles that stay in the cache: all K entries of some windows at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from segaware_np.cpu.workspace import scratch
+from segaware_np.ops import mask as plain
+from segaware_np.threads import parallel
+
+_VALUES = 1 << 16  # of one tile: a quarter of a megabyte in float32
+
+Scale = np.ndarray | float
+Tile = tuple[int, slice, slice]  # image, all offsets, some windows
+
+
+def exponential_mask(distance: np.ndarray, scale: Scale) -> np.ndarray:
+    """Fast form of `segaware_np.ops.mask.exponential_mask`."""
+    if _promotes(distance, scale):
+        return plain.exponential_mask(distance, scale)
+    d = _flat(distance)
+    mask = np.empty_like(d)
+
+    def work(tile: Tile) -> None:
+        np.exp(_logits(d[tile], scale, mask[tile]), out=mask[tile])
+
+    parallel(work, _tiles(d))
+    return mask.reshape(distance.shape)
+
+
+def exponential_mask_grad(
+    dmask: np.ndarray, distance: np.ndarray, scale: Scale, mask: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fast form of `segaware_np.ops.mask.exponential_mask_grad`."""
+    if _promotes(distance, scale):
+        return plain.exponential_mask_grad(dmask, distance, scale, mask)
+    dm, d, m = _flat(dmask), _flat(distance), _flat(mask)
+    dd = np.empty_like(d)
+
+    def work(tile: Tile) -> np.floating:
+        np.multiply(m[tile], dm[tile], out=dd[tile])
+        return _finish(dd[tile], d[tile], scale)
+
+    return _total(dd, parallel(work, _tiles(d)), distance)
+
+
+def normalized_mask(distance: np.ndarray, scale: Scale) -> np.ndarray:
+    """Fast form of `segaware_np.ops.mask.normalized_mask`."""
+    if _promotes(distance, scale):
+        return plain.normalized_mask(distance, scale)
+    d = _flat(distance)
+    mask = np.empty_like(d)
+
+    def work(tile: Tile) -> None:
+        m = _logits(d[tile], scale, mask[tile])
+        top = m.max(0)
+        top[np.isinf(top)] = 0
+        m -= top
+        np.exp(m, out=m)
+        total = m.sum(0)
+        empty = total == 0  # every entry removed: all have the same weight
+        m[:, empty], total[empty] = 1, len(m)
+        m /= total
+
+    parallel(work, _tiles(d))
+    return mask.reshape(distance.shape)
+
+
+def normalized_mask_grad(
+    dmask: np.ndarray, distance: np.ndarray, scale: Scale, mask: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fast form of `segaware_np.ops.mask.normalized_mask_grad`."""
+    if _promotes(distance, scale):
+        return plain.normalized_mask_grad(dmask, distance, scale, mask)
+    dm, d, m = _flat(dmask), _flat(distance), _flat(mask)
+    dd = np.empty_like(d)
+
+    def work(tile: Tile) -> np.floating:
+        g = dd[tile]
+        np.subtract(dm[tile], np.einsum("kp,kp->p", m[tile], dm[tile]), out=g)
+        g *= m[tile]
+        return _finish(g, d[tile], scale)
+
+    return _total(dd, parallel(work, _tiles(d)), distance)
+
+
+def _logits(d: np.ndarray, scale: Scale, out: np.ndarray) -> np.ndarray:
+    """``-s d``, and minus infinity where an entry is removed, whatever the scale."""
+    with np.errstate(invalid="ignore"):  # 0 * inf
+        np.multiply(d, -scale, out=out)
+    if not scale > 0:
+        np.copyto(out, -np.inf, where=np.isinf(d))
+    return out
+
+
+def _finish(g: np.ndarray, d: np.ndarray, scale: Scale) -> np.floating:
+    """Turn g into ``dd = -s g`` in place; return this tile's part of ``ds = -sum(d g)``."""
+    product = scratch("product", d.shape, d.dtype)
+    removed = np.isinf(d)
+    if removed.any():
+        g[removed] = 0
+        with np.errstate(invalid="ignore"):  # inf * 0
+            np.multiply(d, g, out=product)
+        product[removed] = 0
+    else:
+        np.multiply(d, g, out=product)
+    g *= -scale
+    return -product.sum()
+
+
+def _total(
+    dd: np.ndarray, parts: list[np.floating], distance: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """dd in its own shape; ds summed in the order of the tiles, whoever computed them."""
+    return dd.reshape(distance.shape), np.array(parts, distance.dtype).sum()
+
+
+def _promotes(distance: np.ndarray, scale: Scale) -> bool:
+    """Whether a scale of higher precision makes the result one as well."""
+    return np.result_type(distance, scale) != distance.dtype
+
+
+def _flat(array: np.ndarray) -> np.ndarray:
+    n, k, h, w = array.shape
+    return np.ascontiguousarray(array).reshape(n, k, h * w)
+
+
+def _tiles(array: np.ndarray) -> list[Tile]:
+    n, k, windows = array.shape
+    step = max(1, _VALUES // max(1, k))
+    return [
+        (image, slice(None), slice(start, min(start + step, windows)))
+        for image in range(n)
+        for start in range(0, windows, step)
+    ]
