@@ -91,7 +91,10 @@ class FusedDistLoss:
 
 
 def fuse(graph: Graph, shapes: dict[int, Shape]) -> list[Step]:
-    """Return the graph's steps with every recognised chain as one `FusedStep`."""
+    """Return the graph's steps with every recognised chain as one `FusedStep`.
+
+    Shapes, parameters and needs of the steps must be known.
+    """
     producer = {slot: step for step in graph.steps for slot in step.tops}
     chains = [
         chain
@@ -100,6 +103,11 @@ def fuse(graph: Graph, shapes: dict[int, Shape]) -> list[Step]:
         if chain is not None
     ]
     chains = _exclusive(chains, graph)
+    for chain in chains:
+        need = {slot: yes for step in chain.steps
+                for slot, yes in zip(step.bottoms, step.need, strict=True)}
+        chain.need = tuple(need[slot] for slot in chain.bottoms)
+        chain.active = chain.steps[-1].active
     last = {chain.steps[-1]: chain for chain in chains}
     inside = {step for chain in chains for step in chain.steps}
     return [last.get(step, step) for step in graph.steps if step in last or step not in inside]

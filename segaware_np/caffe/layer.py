@@ -57,6 +57,8 @@ class Layer:
         Whether the first top is a loss, of weight 1 unless the description says otherwise.
     stops : bool
         Whether no gradient passes this layer.
+    cheap : bool
+        Whether the tops, if nobody needs them any more, are better made again than kept.
     params : list of ParameterBlob
     """
 
@@ -64,6 +66,7 @@ class Layer:
     tops: ClassVar[tuple[int, int]] = (1, 1)
     loss: ClassVar[bool] = False
     stops: ClassVar[bool] = False
+    cheap: ClassVar[bool] = False
 
     def __init__(self, spec: Message, context: Context, index: int) -> None:
         self.spec, self.context, self.index = spec, context, index

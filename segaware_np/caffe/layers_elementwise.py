@@ -46,6 +46,8 @@ class Exp(Layer):
 
 @layer_type("Power")
 class Power(Layer):
+    cheap = True
+
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
         param = self.spec.power_param
         y, cache = ops.power_forward(bottoms[0], param.power, param.scale, param.shift)

@@ -17,7 +17,7 @@ from segaware_np.xp import Array, array_module
 
 @layer_type("Concat")
 class Concat(Layer):
-    bottoms = (1, 1000)
+    bottoms, cheap = (1, 1000), True
 
     def shapes(self, *bottoms: Shape) -> list[Shape]:
         param, first = self.spec.concat_param, bottoms[0]
@@ -90,6 +90,8 @@ class Silence(Layer):
 
 @layer_type("Tile")
 class Tile(Layer):
+    cheap = True
+
     def configure(self) -> None:
         self.tiles, self.along = self.spec.tile_param.tiles, self.spec.tile_param.axis
         if self.tiles < 1:
@@ -190,6 +192,8 @@ class Reshape(Flatten):
 @layer_type("Interp")
 class Interp(Layer):
     """Bilinear resize with aligned corners, of the image or of what cropping leaves of it."""
+
+    cheap = True
 
     def configure(self) -> None:
         param = self.spec.interp_param

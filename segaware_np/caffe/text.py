@@ -118,7 +118,7 @@ def parse(text: str, source: str = "text") -> list[Field]:
     FormatError
         If the text is malformed; the message names the line.
     """
-    return _Parser(text, source).message(None, 0)
+    return _Parser(text, source).message(None, 0, 1)
 
 
 class _Parser:
@@ -135,11 +135,10 @@ class _Parser:
     def fail(self, message: str, line: int) -> FormatError:
         return FormatError(f"{self.source}, line {line}: {message}")
 
-    def message(self, closing: str | None, depth: int) -> list[Field]:
+    def message(self, closing: str | None, depth: int, opened: int) -> list[Field]:
         if depth > MAX_DEPTH:
             raise self.fail(f"messages nested more than {MAX_DEPTH} deep", self.next.line)
         fields: list[Field] = []
-        opened = self.next.line
         while True:
             token = self.take()
             if token.kind == "end":
@@ -171,7 +170,7 @@ class _Parser:
     def value(self, colon: bool, name: Token, depth: int) -> Token | list[Field]:
         token = self.take()
         if token.kind == "mark" and token.text in "{<":
-            return self.message("}" if token.text == "{" else ">", depth + 1)
+            return self.message("}" if token.text == "{" else ">", depth + 1, token.line)
         if not colon:
             raise self.fail(f"expected ':' or '{{' after {name.text!r}", name.line)
         if token.kind not in ("string", "number", "name"):
