@@ -8,10 +8,19 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from segaware_np.commands import demo, evaluate, explore, info, masks, predict, train
+from segaware_np.commands import (
+    demo,
+    evaluate,
+    explain,
+    explore,
+    info,
+    masks,
+    predict,
+    train,
+)
 from segaware_np.version import __version__
 
-COMMANDS = (demo, train, predict, evaluate, masks, explore, info)
+COMMANDS = (demo, train, predict, evaluate, masks, explore, explain, info)
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):

@@ -28,8 +28,14 @@ from segaware_np.window import Window
 
 _SIZE = (96, 128)
 _TRAIN, _TEST = 400, 30  # scenes
+_SHOWN = (0, 1, 3)  # of the test scenes
 _EMBEDDING: dict[str, Any] = {"widths": (16, 32, 32), "depths": (2, 1, 1), "channels": 16}
-_NETWORK: dict[str, Any] = {"widths": (16, 32, 64), "depths": (2, 2, 2), "refine": (1, 2, 4), "refine_width": 16}
+_NETWORK: dict[str, Any] = {
+    "widths": (16, 32, 64),
+    "depths": (2, 2, 2),
+    "refine": (1, 2, 4),
+    "refine_width": 16,
+}
 _MASKS: dict[str, Any] = {"aware": ("refine",), "scale": 1.0, "scale_lr_mult": 5.0}
 
 
@@ -144,12 +150,12 @@ def _write_pictures(
     aware: Net,
     logs: dict[str, list[dict[str, Any]]],
 ) -> None:
-    image, labels = scenes[0]
-    pixels = interesting_pixels(labels, 5)
-    masks = plot.draw_masks(image, embed(embedding, image), pixels, Window(15), 2.0)
+    image, labels = scenes[_SHOWN[0]]
+    pixels = pixels_near_boundaries(labels)
+    masks = plot.draw_masks(image, embed(embedding, image), pixels, Window(21), 1.0)
     write_image(folder / "masks.png", masks)
 
-    shown = [scenes[index][0] for index in range(4)]
+    shown = [scenes[index][0] for index in _SHOWN]
     rows = [
         [(("scenes" if not i else " "), plot.enlarge(scene, 2)) for i, scene in enumerate(shown)],
         [
@@ -158,7 +164,7 @@ def _write_pictures(
         ],
     ]
     write_image(folder / "embeddings.png", plot.tile(rows))
-    rows = [_compare(*scenes[index], plain, aware, titled=index == 0) for index in range(4)]
+    rows = [_compare(*scenes[index], plain, aware, titled=index == _SHOWN[0]) for index in _SHOWN]
     write_image(folder / "predictions.png", plot.tile(rows))
     plot.draw_curves(
         folder / "losses.png",
@@ -180,30 +186,26 @@ def _compare(
 ) -> list[tuple[str, np.ndarray]]:
     """One scene: image, true labels, both predictions, and where each is wrong."""
     palette = voc_palette()
-    row = [("scene", image), ("truth", overlay(image, labels, strength=0.8))]
+    row = [("scene", image), ("truth", _tint(image, labels))]
     for name, net in (("plain", plain), ("segmentation-aware", aware)):
         predicted = predict(net, image)
-        row.append((name, overlay(image, predicted, strength=0.8)))
+        row.append((name, _tint(image, predicted)))
         wrong = np.where((predicted != labels)[..., None], palette[1], 255).astype(np.uint8)
         row.append((f"{name}: wrong", wrong))
     return [(name if titled else "", plot.enlarge(picture, 2)) for name, picture in row]
 
 
-def interesting_pixels(labels: np.ndarray, count: int) -> list[tuple[int, int]]:
-    """Choose pixels (y, x) a few steps from true boundaries, and far from each other.
+def _tint(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return overlay(image, labels, strength=0.75, ignore_label=0)
 
-    Close enough that the boundary runs through a window around the pixel, in shapes and out.
-    """
+
+def pixels_near_boundaries(labels: np.ndarray, count: int = 5) -> list[tuple[int, int]]:
+    """Choose pixels (y, x) a few steps from a boundary, one a class, the largest classes first."""
     near = boundary_band(labels, 6) & ~boundary_band(labels, 3)
-    margin = 8
-    inner = np.zeros_like(near)
-    inner[margin:-margin, margin:-margin] = True
-    ys, xs = np.nonzero(near & inner)
-    if not len(ys):
-        return [(labels.shape[0] // 2, labels.shape[1] // 2)]
-    chosen = [0]
-    distance = np.full(len(ys), np.inf)
-    while len(chosen) < count:  # the farthest point from those chosen so far
-        distance = np.minimum(distance, np.hypot(ys - ys[chosen[-1]], xs - xs[chosen[-1]]))
-        chosen.append(int(distance.argmax()))
-    return [(int(ys[i]), int(xs[i])) for i in chosen]
+    near[:8] = near[-8:] = near[:, :8] = near[:, -8:] = False  # their windows leave the scene
+    chosen = []
+    for label in np.bincount(labels[near], minlength=1).argsort()[::-1][:count]:
+        ys, xs = np.nonzero(near & (labels == label))
+        if len(ys):
+            chosen.append((int(ys[len(ys) // 2]), int(xs[len(xs) // 2])))
+    return chosen

@@ -35,7 +35,7 @@ _RAMP = np.array(
     float,
 )
 # Okabe and Ito's colours: distinct on pictures, also to colour-blind people.
-MARKERS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (213, 94, 0))
+MARKERS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0), (240, 228, 66))
 
 
 def masks_at(

@@ -6,12 +6,9 @@ an empty folder, which must be as empty afterwards: nothing half written stays b
 
 from __future__ import annotations
 
-import os
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import pytest
+from tiny import check, labels, network, trainer, zeros
 
 from segaware_np import layers, models, optim, policies
 from segaware_np.data import (
@@ -22,12 +19,11 @@ from segaware_np.data import (
     SyntheticScenes,
     VOCFolder,
 )
-from segaware_np.files import FormatError, atomic_write, load_arrays, save_arrays
-from segaware_np.images import overlay, read_image, read_labels, write_image, write_labels
+from segaware_np.files import load_arrays, save_arrays
+from segaware_np.images import overlay, read_image, write_image, write_labels
 from segaware_np.inference import embed, evaluate, predict
 from segaware_np.metrics import Confusion, Evaluation, boundary_band
 from segaware_np.net import Net
-from segaware_np.optim import NonFiniteError
 from segaware_np.ops.columns import col2im_forward, im2col_forward
 from segaware_np.ops.convolution import (
     column_convolution_forward,
@@ -52,15 +48,6 @@ from segaware_np.ops.softmax import softmax_cross_entropy_forward, softmax_forwa
 from segaware_np.train import Trainer
 from segaware_np.window import Window
 from segaware_np.xp import array_module, as_array, check_array
-
-
-def zeros(*shape: int, dtype: str = "float32") -> np.ndarray:
-    return np.zeros(shape, dtype)
-
-
-def labels(*shape: int, value: int = 0) -> np.ndarray:
-    return np.full(shape, value, np.int32)
-
 
 W3 = Window.same(3)
 X, WEIGHT, MASK = zeros(2, 4, 6, 5), zeros(3, 4, 3, 3), zeros(2, 9, 6, 5)
@@ -166,18 +153,6 @@ OPS = [
 ]
 
 
-def network(seed: int = 0, **options) -> Net:
-    return models.segmentation_network(6, (4,), (1,), seed=seed, **options)
-
-
-def trainer(net: Net | None = None, folder: str = "run", **options) -> Trainer:
-    net = net or network()
-    scenes = SyntheticScenes(2, size=(8, 8))
-    loader = Loader(scenes, 1, Augmentation())
-    options = {"iterations": 1, "progress": False, **options}
-    return Trainer(net, optim.SGD(net.parameters(), 1e-3), loader, folder=folder, **options)
-
-
 IMAGE = np.zeros((4, 5, 3), np.uint8)
 SCENES = SyntheticScenes(2, size=(8, 8))
 NET = network()
@@ -251,7 +226,7 @@ NETWORKS = [
 TRAINING = [
     (lambda: policies.Fixed(-1.0), ValueError, "lr: expected a finite number of at least 0"),
     (lambda: policies.Fixed("fast"), TypeError, "lr: expected a"),
-    (lambda: policies.Polynomial(0.1, 0), ValueError, "iterations: expected an integer of at least"),
+    (lambda: policies.Polynomial(0.1, 0), ValueError, "iterations: expected an integer of"),
     (lambda: policies.MultiStep(0.1, 0.1, (20, 10)), ValueError, "steps: expected ascending"),
     (lambda: optim.SGD(PARAMETERS, 0.1, momentum=1.0), ValueError, "momentum: expected"),
     (lambda: optim.SGD(PARAMETERS, float("nan")), ValueError, "lr: expected a finite number"),
@@ -269,13 +244,6 @@ TRAINING = [
 CALLS = [*WINDOWS, *ARRAYS, *OPS, *DATA, *FILES, *NETWORKS, *TRAINING]
 
 
-def check(call, error, message):
-    with pytest.raises(error) as caught:
-        call()
-    assert type(caught.value) is error
-    assert message in str(caught.value)
-
-
 @pytest.fixture
 def empty(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -288,178 +256,3 @@ def empty(tmp_path, monkeypatch):
 def test_bad_call(empty, call, error, message):
     check(call, error, message)
     assert list(empty.iterdir()) == []
-
-
-# --- damaged and foreign files ------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("keep", [0, 1, 50, 0.5, -30])
-@pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_truncated_image(empty, suffix, keep):
-    path = empty / f"image{suffix}"
-    write_image(path, SCENES[0][0])
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(keep * len(whole)) if isinstance(keep, float) else keep])
-    check(lambda: read_image(path), FormatError, f"{path}: damaged or not a usable image")
-
-
-def test_labels_in_colour(empty):
-    write_image(empty / "labels.png", IMAGE)
-    check(lambda: read_labels(empty / "labels.png"), FormatError, "expected a palette or grey image")
-
-
-@pytest.mark.parametrize(
-    ("text", "error", "message"),
-    [
-        ("image.png none.png", FileNotFoundError, "list.txt:1: no such file"),
-        ("image.png\nimage.png a b", FormatError, "list.txt:2: expected 'image label' or 'image'"),
-        ("image.png labels.png\nimage.png", FormatError, "list.txt:2: expected all lines with"),
-        (" \n", FormatError, "list.txt: expected at least one line, got none"),
-        (b"\xff\xfe\x00", FormatError, "list.txt: expected a list in UTF-8 text"),
-    ],
-)
-def test_list_file(empty, text, error, message):
-    write_image(empty / "image.png", IMAGE)
-    write_labels(empty / "labels.png", labels(4, 5))
-    (empty / "list.txt").write_bytes(text.encode() if isinstance(text, str) else text)
-    check(lambda: PairList(empty / "list.txt"), error, message)
-
-
-def test_labels_of_another_size(empty):
-    write_image(empty / "image.png", IMAGE)
-    write_labels(empty / "labels.png", labels(5, 5))
-    (empty / "list.txt").write_text("image.png labels.png")
-    dataset = PairList(empty / "list.txt")
-    check(lambda: dataset[0], FormatError, "expected (4, 5) labels to match")
-
-
-@pytest.mark.parametrize("keep", [0, 3, 0.5, 0.99])
-@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_truncated_weights(empty, suffix, keep):
-    if suffix == ".safetensors":
-        pytest.importorskip("safetensors")
-    path = empty / f"model{suffix}"
-    NET.save(path)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(keep * len(whole)) if isinstance(keep, float) else keep])
-    check(lambda: models.load(path), FormatError, str(path))
-    check(lambda: NET.load(path), FormatError, str(path))
-
-
-def test_weights_with_a_pickle(empty):
-    np.savez("model.npz", weights=np.array([{}], dtype=object))
-    check(lambda: load_arrays("model.npz"), FormatError, "model.npz: damaged")
-
-
-def test_weights_of_another_network(empty):
-    NET.save("model.npz")
-    other = models.segmentation_network(7, (4,), (1,))
-    before = other.weights()
-    check(lambda: other.load("model.npz"), ValueError, "weights of another network: classifier")
-    assert all(np.array_equal(before[name], array) for name, array in other.weights().items())
-
-
-def test_arrays_that_are_no_network(empty):
-    save_arrays("arrays.npz", {"x": X})
-    check(lambda: NET.load("arrays.npz"), FormatError, "arrays.npz: not a saved network")
-    check(lambda: models.load("arrays.npz"), FormatError, "arrays.npz: not a network")
-
-
-@pytest.mark.parametrize("keep", [0, 0.5, 0.99])
-def test_truncated_checkpoint(empty, keep):
-    trainer().run()
-    (path,) = trainer().checkpoints()
-    path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
-    check(lambda: trainer(iterations=2).run(resume=True), FormatError, f"{path}: damaged")
-
-
-def test_checkpoint_of_another_network(empty):
-    trainer().run()
-    other = models.segmentation_network(7, (4,), (1,))
-    check(lambda: trainer(other, iterations=2).run(resume=True), ValueError,
-          "checkpoint of another network")
-
-
-def test_folder_of_another_run(empty):
-    trainer().run()
-    before = sorted(empty.rglob("*"))
-    check(lambda: trainer().run(), FileExistsError, "run holds a run: resume it or take another")
-    assert sorted(empty.rglob("*")) == before
-
-
-def test_nan_stops_training_and_keeps_the_checkpoint(empty):
-    trainer().run()
-    broken = trainer(iterations=3)
-    (path,) = broken.checkpoints()
-    arrays, metadata = load_arrays(path)
-    arrays["weights/classifier.bias"][0] = np.nan
-    save_arrays(path, arrays, metadata)
-    check(lambda: broken.run(resume=True), NonFiniteError,
-          f"iteration 2: the loss is nan; the last checkpoint is {path}")
-    assert broken.checkpoints() == [path]
-
-
-# --- folders and disks that cannot be written ---------------------------------------------------
-
-
-def _write_all(folder: Path) -> list:
-    return [
-        lambda: write_image(folder / "a.png", SCENES[0][0]),
-        lambda: write_labels(folder / "a.png", SCENES[0][1]),
-        lambda: save_arrays(folder / "a.npz", {"x": X}),
-        lambda: NET.save(folder / "net.npz"),
-        lambda: trainer(folder=str(folder / "run")).run(),
-    ]
-
-
-@pytest.fixture
-def locked():
-    """A folder that cannot be written, seen by someone who is not root."""
-    if not hasattr(os, "seteuid"):
-        pytest.skip("this system has no users as on Unix")
-    with tempfile.TemporaryDirectory() as name:
-        folder, user = Path(name), os.geteuid()
-        folder.chmod(0o555)
-        if user == 0:  # root writes anywhere
-            os.seteuid(65534)
-        yield folder
-        os.seteuid(user)
-        folder.chmod(0o755)
-
-
-@pytest.mark.parametrize("which", range(5))
-def test_read_only_folder(locked, which):
-    check(_write_all(locked)[which], PermissionError, str(locked))
-    assert list(locked.iterdir()) == []
-
-
-@pytest.mark.parametrize("which", range(5))
-def test_folder_that_is_a_file(empty, which):
-    (empty / "file").write_text("kept")
-    with pytest.raises((NotADirectoryError, FileExistsError)):
-        _write_all(empty / "file")[which]()
-    assert (empty / "file").read_text() == "kept"
-
-
-@pytest.mark.parametrize("which", range(4))
-def test_full_disk(empty, monkeypatch, which):
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
-
-    for name in ("a.png", "a.npz", "net.npz"):
-        (empty / name).write_text("before")
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left on device"):
-        _write_all(empty)[which]()
-    assert {path.name: path.read_text() for path in empty.iterdir()} == dict.fromkeys(
-        ("a.png", "a.npz", "net.npz"), "before"
-    )
-
-
-def test_interrupted_write(empty):
-    (empty / "a.bin").write_text("before")
-    with pytest.raises(KeyboardInterrupt), atomic_write(empty / "a.bin") as file:
-        file.write(b"half")
-        raise KeyboardInterrupt
-    assert (empty / "a.bin").read_text() == "before"
-    assert len(list(empty.iterdir())) == 1

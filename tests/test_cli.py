@@ -224,7 +224,7 @@ ERRORS = [
     ([], "the following arguments are required: COMMAND"),
     (["paint"], "invalid choice: 'paint'"),
     (["train"], "the following arguments are required: DATA"),
-    (["train", "scenes", "--iterations", "0"], "--iterations: expected a whole number of at least 1"),
+    (["train", "scenes", "--iterations", "0"], "--iterations: expected a whole number"),
     (["train", "scenes", "--lr", "nan"], "--lr: expected a finite number, got nan"),
     (["train", "scenes", "--lr", "-1"], "--lr: expected a number above 0, got -1"),
     (["train", "scenes", "--widths", "8,x"], "--widths: expected whole numbers between commas"),
@@ -285,7 +285,8 @@ def test_damaged_model(capsys, data, model, tmp_path):
 
 
 def test_mask_outside_the_image(capsys, data, tmp_path):
-    text = fails(capsys, "masks", data / "images" / "0.png", "-o", tmp_path / "m.png", "--at", "24,0")
+    image, output = data / "images" / "0.png", tmp_path / "m.png"
+    text = fails(capsys, "masks", image, "-o", output, "--at", "24,0")
     assert "--at: expected a pixel of the 24 x 20 image, got 24,0" in text
 
 

@@ -56,16 +56,16 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         "--network", choices=("embedding", "plain", "segaware"), default="segaware",
         help="what to train",
     )
-    group.add_argument("--classes", type=whole(1), default=6, help="number of classes")
+    group.add_argument("--classes", type=whole(1), default=6, metavar="N", help="number of classes")
     group.add_argument(
         "--ignore-label", type=whole(0), default=255, help="label of pixels that do not count"
     )
     group.add_argument(
-        "--widths", type=sizes, default=(24, 48, 96), metavar="N,N,...",
+        "--widths", type=sizes, default="24,48,96", metavar="N,N,...",
         help="channels of each stage (published: 64,128,256); resolution halves between stages",
     )
     group.add_argument(
-        "--depths", type=sizes, default=(2, 2, 2), metavar="N,N,...",
+        "--depths", type=sizes, default="2,2,2", metavar="N,N,...",
         help="number of 3x3 convolutions of each stage",
     )
     group.add_argument(
@@ -73,7 +73,7 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         help="dilations, in pixels, of 3x3 convolutions before the classifier (default: none)",
     )
     group.add_argument(
-        "--refine", type=sizes, default=(1, 2, 4), metavar="N,N,...",
+        "--refine", type=sizes, default="1,2,4", metavar="N,N,...",
         help="dilations, in pixels, of 3x3 convolutions that correct the full-size scores",
     )
     group.add_argument(
@@ -83,9 +83,9 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         "--dropout", type=not_negative, default=0.0, help="ratio of dropout, from 0 to below 1"
     )
     group.add_argument(
-        "--aware", type=words, default=("all",), metavar="STAGE,...",
+        "--aware", type=words, default="all", metavar="STAGE,...",
         help="segmentation-aware stages of --network segaware: all, or names out of stage1, "
-        "stage2, ..., context, refine (default: all)",
+        "stage2, ..., context, refine",
     )
     group.add_argument(
         "--embedding", default="rgb", metavar="rgb|learned|MODEL",
@@ -128,7 +128,7 @@ def _add_solver(group: argparse._ArgumentGroup) -> None:
         "--gamma", type=number, default=0.1, help="factor of step, exp, inv and sigmoid"
     )
     group.add_argument(
-        "--steps", type=sizes, default=(500,), metavar="N,N,...",
+        "--steps", type=sizes, default="500", metavar="N,N,...",
         help="iterations at which step multiplies by gamma; middle of sigmoid",
     )
     group.add_argument(
@@ -157,8 +157,8 @@ def _add_batches(group: argparse._ArgumentGroup) -> None:
         help="size of the crops, pixels (default: the image's)",
     )
     group.add_argument(
-        "--zoom", type=span, default=(1.0, 1.0), metavar="LOW,HIGH",
-        help="range of the random scaling factor (default: 1,1)",
+        "--zoom", type=span, default="1,1", metavar="LOW,HIGH",
+        help="range of the random scaling factor",
     )
     group.add_argument("--mirror", action="store_true", help="mirror every other image by chance")
 
@@ -205,7 +205,8 @@ def build(options: argparse.Namespace) -> Net:
     }
     if options.network == "embedding":
         return embedding_network(channels=options.embedding_channels, **common)
-    aware, trained, lr = False, None, options.embedding_lr
+    aware: bool | set[str] = False
+    trained, lr = None, options.embedding_lr
     if options.network == "segaware":
         aware = True if "all" in options.aware else set(options.aware)
         if options.embedding not in ("rgb", "learned"):
