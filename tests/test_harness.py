@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from segaware_np import kernels
 from segaware_np.gpu.geometry import window_struct
 from segaware_np.ops import columns, segaware_convolution
-from segaware_np.testing.cuda import emulate, fake_cupy, report
+from segaware_np.testing.cuda import emulate, fake_cupy, nvrtc, report
 from segaware_np.window import Window
 
 pytestmark = pytest.mark.skipif(emulate.compiler() is None, reason="no g++")
@@ -299,6 +300,20 @@ def test_stand_in_counts_copies() -> None:
     assert fake_cupy.transfers[before:] == [("to device", 16)]
     assert float(x[0]) == 1
     assert fake_cupy.transfers[before + 1 :] == [("to host", 4)]
+
+
+def test_page_about_the_gpu_runs_as_written() -> None:
+    try:
+        nvrtc.compiler()
+    except ImportError as error:
+        pytest.skip(str(error))
+    page = (Path(__file__).parents[1] / "docs" / "gpu.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.S)
+    assert len(blocks) >= 5
+    names: dict[str, object] = {}
+    with fake_cupy.installed():
+        for block in blocks:
+            exec(block, names)
 
 
 def test_report_names_every_proof() -> None:

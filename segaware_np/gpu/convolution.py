@@ -128,7 +128,7 @@ def _columns(
         y[some, :, part] = product.reshape(len(cols), -1, cols.shape[-1])
     if bias is not None:
         y += bias[:, None]
-    return y.reshape(n, -1, *count)
+    return y.reshape(n, weight.shape[0], *count)
 
 
 def _product_first(
@@ -166,18 +166,19 @@ def _backward(
     dx = xp.empty(x.shape, x.dtype) if "x" in need else None
     dmask = xp.zeros(mask.shape, exact) if mask is not None and "mask" in need else None
     # Channels by their place in a group: a piece takes the same channels of every group.
-    taps = weight.reshape(groups, -1, weight.shape[1], window.size)
+    outputs, channels = weight.shape[0] // groups, weight.shape[1]
+    taps = weight.reshape(groups, outputs, channels, window.size)
     dtaps = xp.zeros(taps.shape, exact) if "weight" in need else None
-    image = x.reshape(n, groups, -1, *shape)
-    outer = dy.reshape(n, groups, -1, windows)
+    image = x.reshape(n, groups, channels, *shape)
+    outer = dy.reshape(n, groups, outputs, windows)
 
     channel_bytes = groups * window.size * windows * x.dtype.itemsize
-    for some, part in _pieces(n, weight.shape[1], channel_bytes, _room(x)):
+    for some, part in _pieces(n, channels, channel_bytes, _room(x)):
         piece = image[some, :, part]
         count = piece.shape[0]
         piece = piece.reshape(count, -1, *shape)
         if dx is not None or dmask is not None:
-            transposed = taps[:, :, part].reshape(groups, taps.shape[1], -1).swapaxes(1, 2)
+            transposed = taps[:, :, part].reshape(groups, outputs, -1).swapaxes(1, 2)
             dcols = xp.matmul(transposed, outer[some])
             dcols = dcols.reshape(count, -1, window.size, *dy.shape[2:])
             if dmask is not None:
@@ -190,7 +191,7 @@ def _backward(
             cols = cols.reshape(count, groups, -1, windows)
             product = xp.matmul(outer[some], cols.swapaxes(2, 3))
             dtaps[:, :, part] += product.sum(0, dtype=exact).reshape(
-                groups, taps.shape[1], -1, window.size
+                groups, outputs, -1, window.size
             )
     return (
         dx,

@@ -23,6 +23,7 @@ from segaware_np.testing.cuda.emulate import KernelError, Module, Parameter
 
 try:  # imports without a GPU, and knows which names CuPy has
     _real: ModuleType | None = import_module("cupy")
+    import_module("cupyx").scipy  # noqa: B018 (loads lazily: while ``cupy`` is still itself)
 except ImportError:
     _real = None
 

@@ -1,0 +1,143 @@
+"""The library on CuPy arrays, from ops to a training step: as on NumPy, and without copies."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+
+import numpy as np
+import pytest
+from gpu_checks import assert_near
+
+from segaware_np.models import segmentation_network
+from segaware_np.net import Net
+from segaware_np.ops.convolution import convolution_forward
+from segaware_np.ops.parity import label_parity_forward
+from segaware_np.optim import SGD
+from segaware_np.window import Window
+from segaware_np.xp import array_module
+
+pytest_plugins = "segaware_np.testing.cuda.plugin"
+
+WINDOW = Window.same(3, dilation=2)
+CENTRED = {"window": WINDOW, "norm": "L2", "remove_center": True, "remove_bounds": True}
+
+
+def random(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).standard_normal(shape).astype("f")
+
+
+X, EMBEDDING, WEIGHT = random(2, 4, 6, 7), random(2, 3, 6, 7), random(5, 4, 3, 3) / 4
+DISTANCE, MASK = np.abs(random(2, 9, 6, 7)), np.abs(random(2, 9, 6, 7))
+LABELS = np.random.default_rng(0).integers(0, 4, (2, 6, 7))
+DISTANCE[0, 3] = np.inf
+EYE = np.eye(4, dtype="f")
+
+# name: (forward's arguments, its options); the backward gets the output's size in ones
+OPS = {
+    "im2col": ((X, WINDOW), {}),
+    "distance": ((EMBEDDING, WINDOW, "L1", True, False), {}),
+    "exponential_mask": ((DISTANCE, np.float32(0.5)), {}),
+    "normalized_mask": ((DISTANCE, np.float32(0.5)), {}),
+    "convolution": ((X, WEIGHT, random(5)), {"window": WINDOW}),
+    "segaware_convolution": ((X, MASK, WEIGHT, random(5)), {"window": WINDOW}),
+    "normalized_convolution": ((X, EMBEDDING, WEIGHT), CENTRED),
+    "masked_sum": ((X, MASK, WINDOW), {}),
+    "max_pool": ((X, Window(3, 2, 1)), {}),
+    "average_pool": ((X, Window(3, 2, 1)), {}),
+    "resize": ((X, (11, 5)), {}),
+    "relu": ((X,), {}),
+    "softmax": ((X,), {}),
+    "softmax_cross_entropy": ((X, LABELS), {"ignore_label": 3}),
+    "mean_field": (
+        (X, X, EMBEDDING, random(2, 2, 6, 7), EYE, EYE, -EYE),
+        {"window1": WINDOW, "window2": Window.same(5), "iterations": 2},
+    ),
+}
+HOME = {"exponential_mask": "mask", "normalized_mask": "mask", "im2col": "columns"}
+HOME |= {"max_pool": "pooling", "average_pool": "pooling", "softmax_cross_entropy": "softmax"}
+
+
+def to(xp: ModuleType, value):
+    return xp.asarray(value) if isinstance(value, np.ndarray) else value
+
+
+def flat(value) -> list:
+    return list(value) if isinstance(value, tuple) else [value]
+
+
+def run(xp: ModuleType, name: str) -> list:
+    """Output and gradients of one op on arrays of a module."""
+    arguments, options = OPS[name]
+    module = import_module(f"segaware_np.ops.{HOME.get(name, name)}")
+    forward, backward = (getattr(module, f"{name}_{way}") for way in ("forward", "backward"))
+    y, cache = forward(*(to(xp, a) for a in arguments), **options)
+    return [y, *flat(backward(xp.ones_like(y), cache))]
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_op_on_the_gpu_equals_numpy(cupy, name) -> None:
+    for have, want in zip(run(cupy, name), run(np, name), strict=True):
+        if want is None:
+            assert have is None
+            continue
+        assert array_module(have) is cupy
+        assert have.dtype == want.dtype
+        assert_near(have.get(), np.asarray(want), 1e-5)
+
+
+def test_label_parity_on_the_gpu(cupy) -> None:
+    have = label_parity_forward(cupy.asarray(LABELS), WINDOW, 3)
+    np.testing.assert_array_equal(have.get(), label_parity_forward(LABELS, WINDOW, 3))
+
+
+def test_arrays_of_two_kinds_are_an_error(cupy) -> None:
+    with pytest.raises(TypeError, match=r"weight: expected a .*cupy array"):
+        convolution_forward(cupy.asarray(X), WEIGHT, window=WINDOW)
+
+
+def network(xp: ModuleType) -> Net:
+    return segmentation_network(
+        4, (4, 5), (1, 1), aware=True, embedding_widths=(4,), embedding_depths=(1,),
+        embedding_channels=3, embedding_lr_mult=1.0, xp=xp, seed=1,
+    )  # fmt: skip
+
+
+IMAGE = random(2, 3, 12, 12)
+TRUTH = np.random.default_rng(3).integers(0, 4, (2, 12, 12)).astype("i4")
+
+
+def step(net: Net, optimizer: SGD, image, label) -> None:
+    net.zero_grad()
+    net.forward({"image": image, "label": label})
+    net.backward()
+    optimizer.step()
+
+
+def test_training_step_on_the_gpu_equals_numpy(cupy) -> None:
+    weights = []
+    for xp in (np, cupy):
+        net = network(xp)
+        optimizer = SGD(net.parameters(), 0.1)
+        for _ in range(2):
+            step(net, optimizer, xp.asarray(IMAGE), xp.asarray(TRUTH))
+        weights.append(net.weights())
+    assert weights[0].keys() == weights[1].keys()
+    for name, want in weights[0].items():
+        assert_near(weights[1][name], want, 1e-5)
+
+
+def test_training_step_copies_nothing_but_batch_and_loss(cupy) -> None:
+    stand_in = sys.modules.get("segaware_np.testing.cuda.fake_cupy")
+    if cupy is not stand_in:
+        pytest.skip("only the stand-in counts copies")
+    net = network(cupy)
+    optimizer = SGD(net.parameters(), 0.1)
+    step(net, optimizer, cupy.asarray(IMAGE), cupy.asarray(TRUTH))
+    del stand_in.transfers[:]
+    step(net, optimizer, cupy.asarray(IMAGE), cupy.asarray(TRUTH))
+    to_device = [size for way, size in stand_in.transfers if way == "to device"]
+    to_host = [size for way, size in stand_in.transfers if way == "to host"]
+    assert to_device == [IMAGE.nbytes, TRUTH.nbytes, 4]  # and the weight of the loss
+    assert to_host == [4 * len(net.parameters())]  # the gradients' norms, which guard the step
