@@ -49,6 +49,7 @@ def apart(*shape: int) -> np.ndarray:
 LABELS = _rng.choice([0, 1, 2, 3, 255], (2, 3, 4))
 PARITY = _rng.choice([0, 1, 255], (2, K, *OUT))
 REMOVED = np.where(_rng.uniform(size=(2, K, *OUT)) < 0.3, np.inf, positive(2, K, *OUT))
+REMOVED[0, :, 0, 0] = np.inf  # a whole window
 
 # name: forward, backward, inputs, names of the inputs, in which of them it is linear
 OPS = {

@@ -85,8 +85,8 @@ def central_difference(ray: Ray) -> Derivative:
     with the least bound is taken; the search ends when the bound no longer matters.
     """
     xp = array_module(ray.direction)
-    moved = xp.abs(ray.inputs[ray.at])[ray.direction != 0]
-    size = 2.0 ** np.ceil(np.log2(max(1.0, float(moved.max(initial=0.0)))))
+    moved = xp.where(ray.direction != 0, xp.abs(ray.inputs[ray.at]), 0.0)
+    size = 2.0 ** np.ceil(np.log2(max(1.0, float(moved.max()))))
     best = Derivative(float("nan"), float("inf"))
     for step in _STEPS:
         with np.errstate(all="ignore"):  # a long step may leave the domain; a shorter one follows
