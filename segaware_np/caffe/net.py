@@ -154,6 +154,11 @@ class Net:
         return {name: self._diff(name) for name in self.inputs}
 
     @property
+    def xp(self) -> ModuleType:
+        """The module, NumPy or CuPy, of the network's arrays."""
+        return self._context.xp
+
+    @property
     def loss(self) -> float:
         values = self._engine.values
         return float(sum(

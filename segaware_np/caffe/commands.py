@@ -1,0 +1,241 @@
+"""``segaware caffe``: run, train, show and convert the files of Caffe users."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segaware_np.caffe.fusion import FusedStep
+from segaware_np.caffe.net import Net
+from segaware_np.caffe.published import BGR_MEAN
+from segaware_np.caffe.solver import Solver
+from segaware_np.caffe.weights import host
+from segaware_np.caffe.wire import LayerWeights, read_caffemodel, write_caffemodel
+from segaware_np.commands.options import add_device, array_library
+from segaware_np.data.datasets import IMAGE_SUFFIXES
+from segaware_np.files import FormatError, load_arrays, save_arrays
+from segaware_np.images import read_image, write_labels
+from segaware_np.ops.resize import resize_forward
+
+
+def add_command(subparsers: argparse._SubParsersAction) -> None:
+    """Declare ``segaware caffe`` and its own commands."""
+    parser = subparsers.add_parser(
+        "caffe",
+        help="run, train, show or convert Caffe's files",
+        description="Networks, weights and solvers in Caffe's own files.",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_run(commands)
+    _add_train(commands)
+    _add_show(commands)
+    _add_convert(commands)
+
+
+def _add_run(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "run",
+        help="label images with a trained network",
+        description="Label images: for each, NAME.png with the labels in PASCAL VOC's palette.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="prototxt whose input is the image")
+    parser.add_argument("weights", metavar="WEIGHTS", help="caffemodel")
+    parser.add_argument("images", metavar="IMAGES", nargs="+", help="image files or folders")
+    parser.add_argument(
+        "-o", "--output", default="predictions", metavar="OUT", help="folder for the labels"
+    )
+    parser.add_argument("--blob", help="blob of the scores (default: the last output)")
+    _add_variables(parser)
+    add_device(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "train",
+        help="train a network as a solver file says",
+        description="Train to max_iter; the network reads its images by data layers.",
+    )
+    parser.add_argument("solver", metavar="SOLVER", help="prototxt of the solver")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--weights", help="caffemodel to start from")
+    start.add_argument("--snapshot", help="solverstate to go on from")
+    _add_variables(parser)
+    add_device(parser)
+    parser.set_defaults(run=train)
+
+
+def _add_show(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "show",
+        help="table of a network's layers, shapes, parameters and memory",
+        description="Table of a network: what each layer makes, what it learns, what was fused.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="prototxt")
+    parser.add_argument("--phase", choices=("TRAIN", "TEST"), default="TEST", help="of the layers")
+    _add_variables(parser)
+    parser.set_defaults(run=show)
+
+
+def _add_convert(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "convert",
+        help="turn a caffemodel into .npz or .safetensors, or back",
+        description="Weights from one kind of file into another, by the files' suffixes: "
+        ".caffemodel, .npz, .safetensors. Arrays are named LAYER/NUMBER.",
+    )
+    parser.add_argument("source", metavar="FROM", help="file to read")
+    parser.add_argument("target", metavar="TO", help="file to write")
+    parser.set_defaults(run=convert)
+
+
+def _add_variables(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-D", dest="variables", metavar="NAME=VALUE", action="append", type=_assignment, default=[],
+        help="value of a ${NAME} in the description (repeat it for more)",
+    )
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text}")
+    return name, value
+
+
+def run(options: argparse.Namespace) -> None:
+    """Label images."""
+    net = Net(options.model, options.weights, xp=array_library(options),
+              variables=dict(options.variables))
+    if not net.inputs:
+        raise ValueError(f"{options.model}: reads its images from a list; declare an input "
+                         '(input: "data" input_shape {...}) in its place')
+    blob = options.blob or net.outputs[-1]
+    if blob not in net.blobs:
+        raise ValueError(f"--blob: {options.model} has no blob {blob!r}")
+    output = Path(options.output)
+    count = 0
+    for path in _image_files(options.images):
+        labels = label_image(net, blob, read_image(path))
+        output.mkdir(parents=True, exist_ok=True)
+        write_labels(output / f"{path.stem}.png", labels)
+        count += 1
+    print(f"labelled {count} image{'s' * (count != 1)} into {output}")
+
+
+def label_image(net: Net, blob: str, image: np.ndarray) -> np.ndarray:
+    """Label one image (H, W, 3) uint8 RGB by the scores in a blob.
+
+    The image goes in as BGR minus the mean, filled up at the bottom and on the right to the
+    size that the network declares, or to the next ``32 k - 31`` where it is larger; the scores
+    are resized to that size and cut.
+    """
+    height, width = image.shape[:2]
+    declared = net.blobs[net.inputs[0]].shape[2:]
+    size = tuple(d if d >= side else -(-(side + 31) // 32) * 32 - 31
+                 for d, side in zip(declared, (height, width), strict=True))
+    batch = np.zeros((1, 3, *size), np.float32)
+    bgr = image[..., ::-1].astype(np.float32) - np.float32(BGR_MEAN)
+    batch[0, :, :height, :width] = bgr.transpose(2, 0, 1)
+    net.forward({net.inputs[0]: net.xp.asarray(batch)})
+    scores = net.blobs[blob].data
+    if scores.ndim != 4:
+        raise ValueError(f"blob {blob!r}: expected scores (N, C, H, W), got {scores.shape}")
+    resized, _ = resize_forward(scores, size)  # type: ignore[arg-type]
+    return host(resized[0, :, :height, :width].argmax(0)).astype(np.int32)
+
+
+def _image_files(names: list[str]) -> Iterator[Path]:
+    for path in map(Path, names):
+        if path.is_dir():
+            yield from sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        else:
+            yield path
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train."""
+    solver = Solver(options.solver, variables=dict(options.variables), xp=array_library(options),
+                    log=lambda line: print(line, flush=True))
+    if solver.net.inputs:
+        raise ValueError(f"{options.solver}: its network waits for {', '.join(solver.net.inputs)}: "
+                         "give it data layers, or use Solver.step(n, feed) in Python")
+    if options.snapshot:
+        solver.restore(options.snapshot)
+    elif options.weights:
+        solver.net.copy_from(options.weights)
+    loss = solver.solve()
+    print(f"trained to iteration {solver.iteration}, loss {loss:.6g}")
+
+
+def show(options: argparse.Namespace) -> None:
+    """Print the table."""
+    net = Net(options.model, phase=options.phase, variables=dict(options.variables))
+    print("\n".join(summary(net)))
+
+
+def summary(net: Net) -> list[str]:
+    """Lines of a table: each layer's type, top, shape, parameters, and whether it was fused."""
+    engine, graph = net._engine, net._graph
+    fused = {step: chain for chain in engine.steps if isinstance(chain, FusedStep)
+             for step in chain.steps}
+    rows = [("layer", "type", "top", "shape", "parameters", "fused into")]
+    size = 0
+    for step in graph.steps:
+        count = sum(blob.data.size for blob in step.layer.params)
+        chain = fused.get(step)
+        for slot in step.tops:
+            if chain is None or slot not in chain.hidden:
+                size += prod(engine.shapes[slot])
+        shape = " ".join("x".join(map(str, engine.shapes[slot])) or "1" for slot in step.tops)
+        rows.append((step.layer.name, step.layer.type, " ".join(step.layer.spec.top), shape,
+                     f"{count:,}" if count else "", chain.layer.name if chain else ""))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(f"{cell:{w}}" for cell, w in zip(row, widths, strict=True)).rstrip()
+             for row in rows]
+    learned = sum(blob.data.size for blob in net.learned().values())
+    item = net._context.dtype.itemsize
+    lines.append(f"{learned:,} parameters ({learned * item / 2**20:.1f} MiB); "
+                 f"blobs {size * item / 2**20:.1f} MiB")
+    chains = {chain.layer.name: len(chain.steps) for chain in fused.values()}
+    if chains:
+        lines.append(f"{sum(chains.values())} layers fused into {len(chains)}")
+    return lines
+
+
+def convert(options: argparse.Namespace) -> None:
+    """Convert weights."""
+    source, target = Path(options.source), Path(options.target)
+    for path in (source, target):
+        if path.suffix not in (".caffemodel", ".npz", ".safetensors"):
+            raise ValueError(f"{path}: expected a .caffemodel, .npz or .safetensors file")
+    layers = _read_layers(source)
+    if target.suffix == ".caffemodel":
+        write_caffemodel(target, layers)
+    else:
+        arrays = {f"{layer.name}/{k}": blob for layer in layers
+                  for k, blob in enumerate(layer.blobs)}
+        save_arrays(target, arrays, {"layers": [[layer.name, layer.type] for layer in layers]})
+    print(f"wrote {len(layers)} layers to {target}")
+
+
+def _read_layers(path: Path) -> list[LayerWeights]:
+    if path.suffix == ".caffemodel":
+        return read_caffemodel(path)
+    arrays, metadata = load_arrays(path)
+    found: dict[str, dict[int, np.ndarray]] = {}
+    for name, array in arrays.items():
+        layer, _, number = name.rpartition("/")
+        if not (layer and number.isdecimal()):
+            raise FormatError(f"{path}: expected arrays named LAYER/NUMBER, got {name!r}")
+        found.setdefault(layer, {})[int(number)] = array
+    known: Any = metadata.get("layers", [])
+    types = dict(known) if isinstance(known, list) else {}
+    order = [name for name in types if name in found] + [n for n in found if n not in types]
+    return [LayerWeights(name, str(types.get(name, "")), [found[name][k] for k in sorted(found[name])])
+            for name in order]
