@@ -8,10 +8,10 @@
 // both matrices to shared memory, where all threads read it several times:
 //
 //             TILE_P windows
-//           +---------------+        Each thread owns 8 outputs x TILE_O/8 windows, which it
-//      STEP |    columns    |        keeps in registers. The offset k is the outer loop, so
-//           +---------------+        that a thread looks up its window's neighbour and mask
-//   STEP                             weight once for all channels.
+//           +---------------+        Each thread owns a share of the tile, which it keeps in
+//      STEP |    columns    |        registers. The offset k is the outer loop, so that a
+//           +---------------+        thread looks up its window's neighbour and mask weight
+//   STEP                             once for all channels.
 //  +-----+  +---------------+
 //  |  w  |  |       y       | TILE_O outputs
 //  +-----+  +---------------+
@@ -19,27 +19,138 @@
 
 constexpr int TILE_P = 128;  // windows of a tile, and threads of a block: each brings a column
 constexpr int STEP = 8;      // channels brought at a time
-constexpr int OUTPUTS = 8;   // outputs of a thread
+constexpr int PAD = 8;       // after each row in shared memory: keeps its banks apart
 
+// ---- the product of one STEP, by every thread for itself -------------------------------
+template <typename A, int TILE_O> struct Threads {
+  static constexpr int OUTPUTS = 8;                   // outputs of a thread
+  static constexpr int ROWS = TILE_O / OUTPUTS;       // threads down a tile
+  static constexpr int COLS = TILE_P / ROWS;          // threads across it
+  static constexpr int WINDOWS = TILE_P / COLS;       // windows of a thread ...
+  static constexpr int RUN = WINDOWS < 4 ? WINDOWS : 4;  // ... in runs of neighbours (one load)
+
+  A sum[OUTPUTS][WINDOWS] = {};
+
+  __device__ static int output(int o) { return threadIdx.x / COLS * OUTPUTS + o; }
+  __device__ static int place(int w) {
+    return (w / RUN * COLS + threadIdx.x % COLS) * RUN + w % RUN;
+  }
+  __device__ void add(const A (&weights)[STEP][TILE_O + PAD],
+                      const A (&columns)[STEP][TILE_P + PAD]) {
+#pragma unroll
+    for (int j = 0; j < STEP; ++j) {
+      A left[OUTPUTS], right[WINDOWS];
+#pragma unroll
+      for (int o = 0; o < OUTPUTS; ++o) left[o] = weights[j][output(o)];
+#pragma unroll
+      for (int w = 0; w < WINDOWS; ++w) right[w] = columns[j][place(w)];
+#pragma unroll
+      for (int o = 0; o < OUTPUTS; ++o)
+#pragma unroll
+        for (int w = 0; w < WINDOWS; ++w) sum[o][w] += left[o] * right[w];
+    }
+  }
+  template <typename Function> __device__ void for_each(Function write) const {
+#pragma unroll
+    for (int o = 0; o < OUTPUTS; ++o)
+#pragma unroll
+      for (int w = 0; w < WINDOWS; ++w) write(output(o), place(w), sum[o][w]);
+  }
+};
+
+// ---- the same by tensor cores: the 32 threads of a warp multiply together ----------------
+// Factors are rounded to TF32 (10 bits of mantissa), sums are float32. The matrices lie
+// spread over the lanes; with g = lane / 4 and t = lane % 4, a lane holds
+//   left  16x8  (g, t) (g+8, t) (g, t+4) (g+8, t+4)      right 8x8  (t, g) (t+4, g)
+//   sum   16x8  (g, 2t) (g, 2t+1) (g+8, 2t) (g+8, 2t+1)
+__device__ __forceinline__ float round_to_tf32(float value) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  unsigned bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
+  return __int_as_float(bits);
+#else
+  return __int_as_float((__float_as_int(value) + 0x1000) & ~0x1fff);
+#endif
+}
+__device__ __forceinline__ void multiply_together(float (&sum)[4], const float (&left)[4],
+                                                  const float (&right)[2]) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+      : "r"(__float_as_int(left[0])), "r"(__float_as_int(left[1])),
+        "r"(__float_as_int(left[2])), "r"(__float_as_int(left[3])),
+        "r"(__float_as_int(right[0])), "r"(__float_as_int(right[1])));
+#else  // what the instruction does, in so many words
+  const unsigned all = 0xffffffffu;
+  const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+#pragma unroll
+  for (int k = 0; k < 8; ++k) {
+    const int high = k / 4, from = k % 4;
+    const float upper = __shfl_sync(all, left[2 * high], g * 4 + from);
+    const float lower = __shfl_sync(all, left[2 * high + 1], g * 4 + from);
+    const float even = __shfl_sync(all, right[high], 2 * t * 4 + from);
+    const float odd = __shfl_sync(all, right[high], (2 * t + 1) * 4 + from);
+    sum[0] += upper * even, sum[1] += upper * odd;
+    sum[2] += lower * even, sum[3] += lower * odd;
+  }
+#endif
+}
+
+struct TensorCores {
+  static constexpr int TILE_O = 64;
+  static constexpr int DOWN = TILE_O / 16, ACROSS = 4;  // fragments of a warp's 64 x 32 share
+
+  float sum[DOWN][ACROSS][4] = {};
+
+  __device__ void add(const float (&weights)[STEP][TILE_O + PAD],
+                      const float (&columns)[STEP][TILE_P + PAD]) {
+    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, first = threadIdx.x / 32 * 32;
+    float right[ACROSS][2];
+#pragma unroll
+    for (int n = 0; n < ACROSS; ++n)
+#pragma unroll
+      for (int i = 0; i < 2; ++i)
+        right[n][i] = round_to_tf32(columns[t + i * 4][first + n * 8 + g]);
+#pragma unroll
+    for (int m = 0; m < DOWN; ++m) {
+      float left[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        left[i] = round_to_tf32(weights[t + i / 2 * 4][m * 16 + g + i % 2 * 8]);
+#pragma unroll
+      for (int n = 0; n < ACROSS; ++n) multiply_together(sum[m][n], left, right[n]);
+    }
+  }
+  template <typename Function> __device__ void for_each(Function write) const {
+    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, first = threadIdx.x / 32 * 32;
+#pragma unroll
+    for (int m = 0; m < DOWN; ++m)
+#pragma unroll
+      for (int n = 0; n < ACROSS; ++n)
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+          write(m * 16 + g + i / 2 * 8, first + n * 8 + 2 * t + i % 2, sum[m][n][i]);
+  }
+};
+
+// ---- the walk along the common axis ------------------------------------------------------
 // x (N, groups*channels, H, W); mask (N, K, Ho, Wo), read if MASKED;
 // weight (groups, K, channels, outputs): transposed, so that a block reads whole lines;
 // bias (groups*outputs) or null; y (N, groups*outputs, Ho, Wo).
-template <typename T, int TILE_O, bool MASKED>
-__global__ void __launch_bounds__(TILE_P)
-convolution(const T* __restrict__ x, const T* __restrict__ mask, const T* __restrict__ weight,
-            const T* __restrict__ bias, T* __restrict__ y, Window window, Index batch,
-            int groups, int channels, int outputs) {
+template <typename T, int TILE_O, bool MASKED, typename Product>
+__device__ __forceinline__ void convolve(const T* __restrict__ x, const T* __restrict__ mask,
+                                         const T* __restrict__ weight,
+                                         const T* __restrict__ bias, T* __restrict__ y,
+                                         const Window& window, Index batch, int groups,
+                                         int channels, int outputs) {
   typedef Accumulator<T> A;
-  constexpr int ROWS = TILE_O / OUTPUTS;              // threads down a tile
-  constexpr int COLS = TILE_P / ROWS;                 // threads across it
-  constexpr int WINDOWS = TILE_P / COLS;              // windows of a thread ...
-  constexpr int RUN = WINDOWS < 4 ? WINDOWS : 4;      // ... in runs of neighbours (one load)
-  constexpr int WEIGHTS = STEP * TILE_O / TILE_P;     // weights that a thread brings
+  constexpr int WEIGHTS = STEP * TILE_O / TILE_P;  // weights that a thread brings
   // Two buffers: one is filled while slower threads still read the other.
-  __shared__ __align__(16) A columns[2][STEP][TILE_P];
-  __shared__ __align__(16) A weights[2][STEP][TILE_O];
+  __shared__ __align__(16) A columns[2][STEP][TILE_P + PAD];
+  __shared__ __align__(16) A weights[2][STEP][TILE_O + PAD];
 
-  const int thread = threadIdx.x, down = thread / COLS, across = thread % COLS;
+  const int thread = threadIdx.x;
   const int windows = window.windows(), size = window.size(), pixels = window.pixels();
   const int tiles_o = (outputs + TILE_O - 1) / TILE_O, tiles_p = (windows + TILE_P - 1) / TILE_P;
   const int chunks = (channels + STEP - 1) / STEP, steps = size * chunks;
@@ -81,7 +192,7 @@ convolution(const T* __restrict__ x, const T* __restrict__ mask, const T* __rest
       if (col == window.kernel_w) { col = 0; ++row; }
     };
 
-    A sum[OUTPUTS][WINDOWS] = {};
+    Product product;
     if (steps) fetch();
     for (int step = 0; step < steps; ++step) {
       const int buffer = step % 2;
@@ -94,33 +205,33 @@ convolution(const T* __restrict__ x, const T* __restrict__ mask, const T* __rest
       }
       __syncthreads();
       if (step + 1 < steps) fetch();  // on its way while this step is multiplied
-#pragma unroll
-      for (int j = 0; j < STEP; ++j) {
-        A left[OUTPUTS], right[WINDOWS];
-#pragma unroll
-        for (int o = 0; o < OUTPUTS; ++o) left[o] = weights[buffer][j][down * OUTPUTS + o];
-#pragma unroll
-        for (int w = 0; w < WINDOWS; ++w)
-          right[w] = columns[buffer][j][(w / RUN * COLS + across) * RUN + w % RUN];
-#pragma unroll
-        for (int o = 0; o < OUTPUTS; ++o)
-#pragma unroll
-          for (int w = 0; w < WINDOWS; ++w) sum[o][w] += left[o] * right[w];
-      }
+      product.add(weights[buffer], columns[buffer]);
     }
-
-#pragma unroll
-    for (int o = 0; o < OUTPUTS; ++o) {
-      const int output = o0 + down * OUTPUTS + o;
-      if (output >= outputs) break;
+    product.for_each([&](int o, int w, A sum) {
+      const int output = o0 + o, p = p0 + w;
+      if (output >= outputs || p >= windows) return;
       const A start = bias ? widen(bias[group * outputs + output]) : A(0);
-      T* out = y + (plane * outputs + output) * windows;
-#pragma unroll
-      for (int w = 0; w < WINDOWS; ++w) {
-        const int p = p0 + (w / RUN * COLS + across) * RUN + w % RUN;
-        if (p < windows) out[p] = T(start + sum[o][w]);
-      }
-    }
+      y[(plane * outputs + output) * windows + p] = T(start + sum);
+    });
     __syncthreads();  // the next tile fills the buffers anew
   }
+}
+
+// ---- the kernels -------------------------------------------------------------------------
+template <typename T, int TILE_O, bool MASKED>
+__global__ void __launch_bounds__(TILE_P)
+convolution(const T* __restrict__ x, const T* __restrict__ mask, const T* __restrict__ weight,
+            const T* __restrict__ bias, T* __restrict__ y, Window window, Index batch,
+            int groups, int channels, int outputs) {
+  convolve<T, TILE_O, MASKED, Threads<Accumulator<T>, TILE_O>>(
+      x, mask, weight, bias, y, window, batch, groups, channels, outputs);
+}
+
+template <typename T, bool MASKED>
+__global__ void __launch_bounds__(TILE_P)
+convolution_tf32(const T* __restrict__ x, const T* __restrict__ mask,
+                 const T* __restrict__ weight, const T* __restrict__ bias, T* __restrict__ y,
+                 Window window, Index batch, int groups, int channels, int outputs) {
+  convolve<T, TensorCores::TILE_O, MASKED, TensorCores>(x, mask, weight, bias, y, window, batch,
+                                                        groups, channels, outputs);
 }

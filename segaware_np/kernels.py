@@ -36,7 +36,10 @@ CATALOG: dict[str, dict[str, tuple[tuple[str, ...] | Mapping[str, tuple[str, ...
         "mask_gradient": (_FLAG, _FLAG),
         "masked_sum": (_FLAG,),
     },
-    "convolution": {"convolution": (_TILE, _FLAG)},
+    "convolution": {
+        "convolution": (_TILE, _FLAG),
+        "convolution_tf32": ({"float": _FLAG},),
+    },
     "distance": {"distance": (_NORM,), "distance_backward": (_NORM,)},
     "mask": {"attention_mask": (_FLAG,), "attention_mask_backward": (_FLAG,)},
     "parity": {"label_parity": ()},
@@ -70,7 +73,7 @@ def instances(source: str, element: str) -> list[str]:
     """
     names = []
     for kernel, axes in CATALOG[source].items():
-        values = [axis[element] if isinstance(axis, Mapping) else axis for axis in axes]
+        values = [axis.get(element, ()) if isinstance(axis, Mapping) else axis for axis in axes]
         names += [f"{kernel}<{', '.join((element, *rest))}>" for rest in product(*values)]
     return names
 

@@ -161,12 +161,8 @@ BUGS = {
     "missing last barrier": Bug(
         "convolution", "__syncthreads();  // the next tile", "// the next tile", "wrong result"
     ),
-    "buffer too small": Bug(
-        "convolution",
-        "columns[2][STEP][TILE_P]",
-        "columns[2][STEP - 1][TILE_P]",
-        "overflow|out of bounds",
-        "address",
+    "shared memory too small": Bug(
+        "row_sum", "part[BLOCK / 32]", "part[BLOCK / 32 - 1]", "overflow|out of bounds", "address"
     ),
     "barrier in a branch": Bug(
         "row_sum",

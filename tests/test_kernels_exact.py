@@ -8,6 +8,7 @@ from gpu_checks import CHECKS, Bench, Case, cases
 from hypothesis import HealthCheck, given, settings
 
 from segaware_np import gpu, kernels
+from segaware_np.ops.segaware_convolution import segaware_convolution
 from segaware_np.window import Window
 
 pytest_plugins = "segaware_np.testing.cuda.plugin"
@@ -32,6 +33,22 @@ def test_two_runs_are_equal_bit_for_bit(cupy) -> None:
         return [array.get().tobytes() for array in (y, *gradients)]
 
     assert run() == run()
+
+
+@pytest.mark.parametrize("outputs", [33, 70])
+def test_tensor_cores_add_up_what_tf32_can_hold(cupy, monkeypatch, outputs: int) -> None:
+    monkeypatch.setenv("CUPY_TF32", "1")
+    random, window = np.random.default_rng(outputs), Window((3, 2), pad=1)
+    x, weight, bias = (  # few bits: products are exact in TF32
+        random.integers(-8, 9, shape).astype("f") / 8
+        for shape in ((2, 11, 9, 10), (outputs, 11, 3, 2), (outputs,))
+    )
+    mask = random.integers(0, 5, (2, 6, *window.output_shape((9, 10)))).astype("f") / 4
+    want = segaware_convolution(x, mask, weight, bias, window, 1)
+    have = gpu.segaware_convolution(*map(cupy.asarray, (x, mask, weight, bias)), window, 1)
+    np.testing.assert_allclose(have.get(), want, atol=1e-5)
+    if hasattr(cupy, "launches"):
+        assert cupy.launches[-1] == "convolution_tf32<float, true>"
 
 
 def test_nothing_is_launched_for_nothing(cupy, monkeypatch) -> None:

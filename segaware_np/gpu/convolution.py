@@ -13,6 +13,7 @@ The backward pass makes columns anew, piece by piece, and hands each piece on wh
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -89,11 +90,12 @@ def _implicit(
     y = xp.empty((n, groups * outputs, *count), x.dtype)
     widest = 32 if x.dtype.char == "d" else 64
     tile = next(size for size in (16, 32, 64) if size >= min(outputs, widest))
+    tensor_cores = tile == 64 and _tf32(x)
     tiles = n * groups * -(-outputs // tile) * -(-(count[0] * count[1]) // _TILE_WINDOWS)
     taps = weight.reshape(groups, outputs, channels, window.size).transpose(0, 3, 2, 1)
     launch(
-        "convolution",
-        (x.dtype, tile, mask is not None),
+        "convolution_tf32" if tensor_cores else "convolution",
+        (x.dtype, *(() if tensor_cores else (tile,)), mask is not None),
         tiles * _TILE_WINDOWS,
         xp.ascontiguousarray(x),
         None if mask is None else xp.ascontiguousarray(mask),
@@ -108,6 +110,12 @@ def _implicit(
         block=_TILE_WINDOWS,
     )
     return y
+
+
+def _tf32(x: Array) -> bool:
+    """Whether CuPy was told to multiply float32 matrices in TF32, and this GPU can."""
+    asked = x.dtype.char == "f" and os.environ.get("CUPY_TF32") == "1"
+    return asked and int(x.device.compute_capability) >= 80
 
 
 def _columns(

@@ -361,6 +361,7 @@ def _check_overlap(loans: list[_Loan]) -> None:
 class Device:
     """The one pretended device, or one that is not there."""
 
+    compute_capability = "90"
     attributes = {"L2CacheSize": 4096, "MultiProcessorCount": 4}  # noqa: RUF012 (as in CuPy)
 
     def __init__(self, id: int = 0) -> None:
