@@ -130,8 +130,7 @@ def launch(
     names = (str(value).lower() for value in template[1:])
     values = [np.uintp(0) if a is None else a for a in arguments]
     with device:
-        module = _module(device.id, _SOURCE_OF[kernel], element)
-        function = module.get_function(f"{kernel}<{', '.join((element, *names))}>")
+        function = _function(device.id, kernel, (element, *names))
         function((min(-(-work // block), MAX_BLOCKS),), (block,), tuple(values))
 
 
@@ -152,7 +151,7 @@ def _check(kernel: str, arguments: tuple[Any, ...]) -> Any:
         elif not (
             argument is None
             or isinstance(argument, np.generic)
-            or (isinstance(argument, np.ndarray) and argument.ndim == 0)
+            or (isinstance(argument, np.ndarray) and argument.dtype.kind == "V")
         ):
             raise TypeError(
                 f"{where}: expected a CuPy array or a NumPy scalar, got {type(argument).__name__}"
@@ -168,6 +167,12 @@ def _check_device(where: str, array: Array, device: Any) -> Any:
     if device is not None and array.device.id != device.id:
         raise ValueError(f"{where}: expected an array on GPU {device.id}, got {array.device.id}")
     return array.device
+
+
+@cache
+def _function(device: int, kernel: str, template: tuple[str, ...]) -> Any:
+    module = _module(device, _SOURCE_OF[kernel], template[0])
+    return module.get_function(f"{kernel}<{', '.join(template)}>")
 
 
 @cache

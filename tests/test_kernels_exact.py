@@ -52,7 +52,7 @@ def test_tensor_cores_add_up_what_tf32_can_hold(cupy, monkeypatch, outputs: int)
 
 
 def test_nothing_is_launched_for_nothing(cupy, monkeypatch) -> None:
-    monkeypatch.setattr(kernels, "_module", lambda *_: pytest.fail("launched"))
+    monkeypatch.setattr(kernels, "_function", lambda *_: pytest.fail("launched"))
     empty = cupy.empty((0, 3, 4, 4), "f")
     assert gpu.im2col(empty, Window(3)).shape == (0, 3, 9, 2, 2)
     assert gpu.distance(empty, Window(3), "L1", False, False).shape == (0, 9, 2, 2)
@@ -69,6 +69,7 @@ def test_indices_beyond_31_bits_are_refused_in_a_plane(cupy) -> None:
     [
         (lambda x: (3,), "expected a CuPy array or a NumPy scalar, got int"),
         (lambda x: (x.get(),), "got ndarray"),
+        (lambda x: (x, np.ones((), "f")), "got ndarray"),
         (lambda x: (), "expected at least one CuPy array"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from segaware_np.window import Pair, Window
@@ -27,7 +29,11 @@ def window_struct(window: Window, shape: Pair, count: Pair | None = None) -> np.
         If one plane of the image or of the output holds 2**31 elements or more: kernels name a
         pixel by 32 bits (and an element of an array by 64).
     """
-    count = count or window.output_shape(shape)
+    return _struct(window, tuple(shape), tuple(count or window.output_shape(shape)))
+
+
+@lru_cache(maxsize=1024)
+def _struct(window: Window, shape: Pair, count: Pair) -> np.ndarray:
     for name, (height, width) in (("image", shape), ("output", count)):
         if height * width >= 2**31:
             raise ValueError(f"{name}: expected planes below 2**31 pixels, got {height}x{width}")
