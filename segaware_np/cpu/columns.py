@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from segaware_np.cpu.bands import BandedWindows
-from segaware_np.cpu.gathering import Gathering
+from segaware_np.cpu.gathering import Gathering, gather
 from segaware_np.threads import get_num_threads, parallel
 from segaware_np.window import Pair, Window
 
@@ -38,7 +38,8 @@ def col2im(cols: np.ndarray, shape: Pair, window: Window) -> np.ndarray:
         image, channels = job
         pixels = Gathering(x[image, channels], windows, (0, windows.count[0]))
         for band in windows.bands():
-            pixels.add(slice(None), columns[image, channels, ..., band[0] : band[1], :], band)
+            part = columns[image, channels, ..., band[0] : band[1], :]
+            pixels.add(slice(None), *gather(part, windows, band))
 
     step = max(1, n * c // (4 * get_num_threads()))
     blocks = [slice(start, start + step) for start in range(0, c, step)]

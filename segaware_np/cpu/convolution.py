@@ -13,15 +13,14 @@ A plain convolution is the same without m.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from segaware_np.cpu.bands import BandedWindows
-from segaware_np.cpu.gathering import Gathering
+from segaware_np.cpu.gathering import Gathering, Run, gather, gather_weighted, margin
 from segaware_np.cpu.gemm import gemm
 from segaware_np.cpu.workspace import scratch
 from segaware_np.threads import get_num_threads, parallel
@@ -131,66 +130,64 @@ def _backward(
 ) -> tuple[Gradient, Gradient, Gradient, Gradient]:
     problem = _Problem(x, mask, weight, window, groups)
     dy = np.ascontiguousarray(dy)
-    dx = np.zeros_like(problem.images) if "x" in need else None
-    dmask = np.zeros(mask.shape, x.dtype) if mask is not None and "mask" in need else None
+    dx = np.zeros_like(problem.images)
+    wanted = mask is not None and "mask" in need
+    dmask = np.zeros((len(x), window.size, *problem.windows.count), x.dtype) if wanted else None
 
-    def work(part: list[tuple[int, Pair]]) -> _Sums:
-        sums = _Sums(
-            np.zeros(problem.matrix.shape, x.dtype) if "weight" in need else None,
-            np.zeros(weight.shape[0], x.dtype) if "bias" in need else None,
-            [],
-        )
-        for n, rows in part:
-            target = None if dx is None else Gathering(dx[n], problem.windows, rows)
-            for band in problem.windows.bands(*rows):
-                _band_backward(problem, n, band, _rows(dy[n], band), target, dmask, sums)
-            if target is not None:
-                sums.borders += [(n, *strip) for strip in target.borders]
-        return sums
+    def work(rows: list[tuple[int, Pair]]) -> _Share:
+        share = _Share(problem, need)
+        for n, (first, stop) in rows:
+            target = Gathering(dx[n], problem.windows, (first, stop))
+            for band in problem.windows.bands(first, stop):
+                share.add(n, band, _rows(dy[n], band), target, dmask)
+            share.borders += [(n, *strip) for strip in target.borders]
+        return share
 
-    parts = parallel(work, _parts(x.shape[0], problem.windows.count[0], get_num_threads()))
-    for n, start, strip in [border for part in parts for border in part.borders]:
-        dx[n, :, start : start + strip.shape[1]] += strip  # type: ignore[index]
+    shares = parallel(work, _deal(len(x), problem.windows.count[0], get_num_threads()))
+    total = shares[0]
+    for share in shares[1:]:
+        total.weight += share.weight
+        total.bias += share.bias
+    for n, start, strip in [border for share in shares for border in share.borders]:
+        dx[n, :, start : start + strip.shape[1]] += strip
     return (
-        None if dx is None else dx.reshape(x.shape),
+        dx.reshape(x.shape) if "x" in need else None,
         dmask,
-        sum(part.weight for part in parts).reshape(weight.shape) if "weight" in need else None,
-        sum(part.bias for part in parts) if "bias" in need else None,
+        total.weight.reshape(weight.shape) if "weight" in need else None,
+        total.bias if "bias" in need else None,
     )
 
 
-def _band_backward(
-    problem: _Problem,
-    n: int,
-    band: Pair,
-    dy: np.ndarray,
-    target: Gathering | None,
-    dmask: np.ndarray | None,
-    sums: _Sums,
-) -> None:
-    windows, matrix = problem.windows, problem.matrix
-    if sums.bias is not None:
-        sums.bias += dy.sum(1)
-    for block in problem.blocks:
-        seen = windows.look(problem.images[n, block.channels], band)
-        if sums.weight is not None:
-            columns = problem.columns(seen, n, band)
-            part = sums.weight[block.outputs, block.taps]
-            gemm(dy[block.outputs], columns.T, part, beta=1)
-        if target is None and dmask is None:
-            continue
-        arrived = scratch("columns", seen.shape, seen.dtype)
-        gemm(matrix[block.outputs, block.taps].T, dy[block.outputs], _flat(arrived))
-        if dmask is not None:
-            dm = scratch("dmask", seen.shape[1:], seen.dtype)
-            np.einsum("cijrl,cijrl->ijrl", seen, arrived, out=dm)
-            windows.clear(dm, band)
-            out = dmask[n, :, band[0] : band[1]]
-            out += dm.reshape(out.shape)
-        if target is not None:
-            if problem.mask is not None:
-                arrived *= problem.mask_band(n, band)
-            target.add(block.channels, arrived, band)
+class _Share:
+    """One thread's share of a backward pass: its own sums for dW and db, strips of dx."""
+
+    def __init__(self, problem: _Problem, need: Collection[str]) -> None:
+        self.problem, self.need = problem, need
+        self.weight = np.zeros_like(problem.matrix)
+        self.bias = np.zeros(len(problem.matrix), problem.matrix.dtype)
+        self.borders: list[tuple[int, int, np.ndarray]] = []
+
+    def add(
+        self, n: int, band: Pair, dy: np.ndarray, target: Gathering, dmask: np.ndarray | None
+    ) -> None:
+        """Add the gradients that flow through one band."""
+        if "bias" in self.need:
+            self.bias += dy.sum(1)
+        for block in self.problem.blocks:
+            seen = self.problem.windows.look(self.problem.images[n, block.channels], band)
+            if "weight" in self.need:
+                columns = self.problem.columns(seen, n, band)
+                dweight = self.weight[block.outputs, block.taps]
+                gemm(dy[block.outputs], columns.T, dweight, beta=1)
+            if "x" in self.need or dmask is not None:
+                arrived = self.problem.arrived(block, dy, seen.shape)
+            if dmask is not None:
+                dm = np.einsum("cijyx,cijyx->ijyx", seen, _windows(arrived, seen.shape))
+                self.problem.windows.clear(dm, band)
+                dmask[n, :, band[0] : band[1]] += dm.reshape(-1, *dm.shape[2:])
+            if "x" in self.need:
+                for run in self.problem.gathered(arrived, n, band):
+                    target.add(block.channels, *run)
 
 
 class _Block(NamedTuple):
@@ -199,15 +196,6 @@ class _Block(NamedTuple):
     channels: slice
     outputs: slice
     taps: slice
-
-
-@dataclass
-class _Sums:
-    """What one thread sums up on its own: parts of dW and db, strips of dx beside its part."""
-
-    weight: np.ndarray | None
-    bias: np.ndarray | None
-    borders: list[tuple[int, int, np.ndarray]]
 
 
 class _Problem:
@@ -226,6 +214,8 @@ class _Problem:
         self.images = np.ascontiguousarray(x).reshape(n, c, self.windows.pixels)
         self.mask = mask
         self.pointwise = mask is None and window == Window(1)  # the columns are the image itself
+        room = margin(self.windows)
+        self.dense, self.margin = room is not None and mask is not None, room or 0
         self.matrix = np.ascontiguousarray(weight).reshape(weight.shape[0], -1)
         inputs, outputs = c // groups, weight.shape[0] // groups
         self.blocks = [
@@ -256,6 +246,34 @@ class _Problem:
         self.windows.clear(columns, band)
         return _flat(columns)
 
+    def arrived(self, block: _Block, dy: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """What arrives at the columns of a block, ``W^T dy``, with a margin of zeros behind each:
+        (C, kh, kw, pixels + margin)."""
+        c, kh, kw, _, _ = shape
+        pixels = dy.shape[1]
+        out = scratch("columns", (c, kh, kw, pixels + self.margin), dy.dtype)
+        out[..., pixels:] = 0
+        matrix = out.reshape(c * kh * kw, -1)[:, :pixels]
+        gemm(self.matrix[block.outputs, block.taps].T, dy[block.outputs], matrix)
+        return out
+
+    def gathered(self, arrived: np.ndarray, n: int, band: Pair) -> Iterable[Run]:
+        """What arrived for the pixels of a band, through the mask."""
+        shape = (*arrived.shape[:3], band[1] - band[0], self.windows.count[1])
+        columns = _windows(arrived, shape)
+        if self.mask is None:
+            return [gather(columns, self.windows, band)]
+        if not self.dense:
+            columns *= self.mask_band(n, band)
+            return [gather(columns, self.windows, band)]
+        weights = scratch("weights", arrived.shape[1:], arrived.dtype)
+        inner = _windows(weights[None], (1, *shape[1:]))[0]
+        weights[..., shape[3] * shape[4] :] = 0
+        inner[:] = self.mask_band(n, band)
+        self.windows.clear(inner, band)
+        self.windows.clear(columns, band)
+        return gather_weighted(arrived, weights, self.windows, band)
+
 
 def _rows(image: np.ndarray, band: Pair) -> np.ndarray:
     """Rows of an image (C, H, W) as a matrix (C, pixels), without a copy."""
@@ -263,12 +281,17 @@ def _rows(image: np.ndarray, band: Pair) -> np.ndarray:
     return image.reshape(c, h * w)[:, band[0] * w : band[1] * w]
 
 
+def _windows(columns: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Columns (C, kh, kw, pixels + margin) without the margin, as (C, kh, kw, rows, Wo)."""
+    return columns[..., : shape[3] * shape[4]].reshape(shape)
+
+
 def _flat(columns: np.ndarray) -> np.ndarray:
     c, kh, kw, rows, width = columns.shape
     return columns.reshape(c * kh * kw, rows * width)
 
 
-def _parts(images: int, rows: int, count: int) -> list[list[tuple[int, Pair]]]:
+def _deal(images: int, rows: int, count: int) -> list[list[tuple[int, Pair]]]:
     """Deal all output rows of a batch out in equal parts: ``(image, rows)`` pairs for each."""
     edges = [images * rows * i // count for i in range(count + 1)]
     parts = []

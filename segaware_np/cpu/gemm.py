@@ -70,16 +70,10 @@ def _blas(char: str) -> Callable[..., None] | None:
     from scipy.linalg import cython_blas
 
     capsule = cython_blas.__pyx_capi__[{"f": "sgemm", "d": "dgemm"}[char]]
-    api = ctypes.pythonapi
-    name = _prototype(api.PyCapsule_GetName, ctypes.c_char_p, ctypes.py_object)(capsule)
+    get_name = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)
+    get_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)
+    name = get_name(("PyCapsule_GetName", ctypes.pythonapi))(capsule)
     if not _SIGNATURE.fullmatch(name.decode()):
         return None
-    pointer = _prototype(
-        api.PyCapsule_GetPointer, ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p
-    )(capsule, name)
-    return ctypes.CFUNCTYPE(None, *[ctypes.c_char_p] * 2, *[ctypes.c_void_p] * 11)(pointer)
-
-
-def _prototype(function: ctypes._CFuncPtr, result: type, *arguments: type) -> Callable:
-    address = ctypes.cast(function, ctypes.c_void_p).value
-    return ctypes.PYFUNCTYPE(result, *arguments)(address)
+    address = get_pointer(("PyCapsule_GetPointer", ctypes.pythonapi))(capsule, name)
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_char_p] * 2, *[ctypes.c_void_p] * 11)(address)

@@ -62,7 +62,8 @@ def _x_grad(dy: np.ndarray, x: np.ndarray, mask: np.ndarray, window: Window) -> 
     (kh, kw), (ph, pw), (dh, dw) = window.kernel, window.pad, window.dilation
     pad = dh * (kh - 1) - ph, dw * (kw - 1) - pw
     if window.stride != (1, 1) or min(pad) < 0:
-        return plain.masked_sum_grad(dy, x, mask, window, {"x"})[0]
+        dx, _ = plain.masked_sum_grad(dy, x, mask, window, {"x"})
+        return np.asarray(dx)
     turned = Window(window.kernel, 1, pad, window.dilation)
     canvas = _Canvas(dy, turned)
     weights = mask.reshape(len(mask), kh, kw, *mask.shape[2:])
