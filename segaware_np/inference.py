@@ -9,6 +9,7 @@ import numpy as np
 from segaware_np.data.augmentation import Augmentation
 from segaware_np.metrics import Evaluation
 from segaware_np.net import Net
+from segaware_np.ops.resize import resize_forward
 from segaware_np.xp import Array, array_module
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def predict(net: Net, image: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     net : Net
-        Has a layer ``score``, as `models.segmentation_network` builds it.
+        Has a layer ``score``, as the segmentation networks of `models` do.
     image : (H, W, 3) uint8 array
         RGB.
 
@@ -34,7 +35,21 @@ def predict(net: Net, image: np.ndarray) -> np.ndarray:
     TypeError, ValueError
         If `image` is not such an array, or `net` has no layer ``score``.
     """
-    return _run(net, image, "score").argmax(axis=0).astype(np.int32)
+    return score(net, image).argmax(axis=0).astype(np.int32)
+
+
+def score(net: Net, image: np.ndarray) -> np.ndarray:
+    """Scores of all classes before the softmax, (C, H, W): what `crf.refine` takes.
+
+    Where the network's are smaller than the image, they are resized.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `predict`.
+    """
+    found = _run(net, image, "score")
+    return resize_forward(found[None], image.shape[:2])[0][0]
 
 
 def embed(net: Net, image: np.ndarray) -> np.ndarray:
@@ -78,9 +93,9 @@ def evaluate(
         image, labels = dataset[index]
         if labels is None:
             raise ValueError(f"dataset: expected labels, got none for {dataset.name(index)}")
-        score = _run(net, image, "score")
-        scores = scores or Evaluation(len(score), ignore_label, width)
-        scores.update(score.argmax(axis=0), labels)
+        found = score(net, image)
+        scores = scores or Evaluation(len(found), ignore_label, width)
+        scores.update(found.argmax(axis=0), labels)
     if scores is None:
         raise ValueError("dataset: expected at least one image, got none")
     return scores

@@ -1,0 +1,123 @@
+"""Refinement of scores by a picture or an embedding."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from segaware_np import models
+from segaware_np.crf import refine
+from segaware_np.inference import embed, predict, score
+from segaware_np.window import Window
+
+WINDOW = Window.same(5)
+
+
+@pytest.fixture
+def scene():
+    """Two regions of one colour each, and noisy scores that tend to the right class."""
+    rng = np.random.default_rng(0)
+    labels = np.zeros((16, 20), int)
+    labels[:, 9:] = 1
+    image = np.array([[40, 80, 40], [200, 90, 70]], np.uint8)[labels]
+    right = 2.0 * np.stack([labels == 0, labels == 1])
+    return labels, image, right + rng.normal(0, 1.5, right.shape)
+
+
+def by_hand(unary, features, window, iterations, weight):
+    """The definition, pixel by pixel."""
+    q = unary
+    _, h, w = unary.shape
+    for _ in range(iterations):
+        p = np.exp(q) / np.exp(q).sum(0)
+        average = np.zeros_like(q)
+        for y in range(h):
+            for x in range(w):
+                near = [
+                    (y + dy, x + dx)
+                    for dy, dx in window.offsets
+                    if (dy or dx) and 0 <= y + dy < h and 0 <= x + dx < w
+                ]
+                d = [((features[:, y, x] - features[:, i, j]) ** 2).sum() / 2 for i, j in near]
+                m = np.exp(-np.array(d))
+                average[:, y, x] = sum(
+                    a * p[:, i, j] for a, (i, j) in zip(m / m.sum(), near, strict=True)
+                )
+        q = unary + weight * average
+    return q
+
+
+def test_is_the_mean_field_of_position_colour_and_embedding():
+    rng = np.random.default_rng(1)
+    unary = rng.normal(size=(3, 6, 5))
+    image = rng.integers(0, 256, (6, 5, 3)).astype(np.uint8)
+    embedding = rng.normal(size=(4, 6, 5))
+    y, x = np.mgrid[:6, :5]
+    features = np.concatenate(
+        [np.stack([x, y]) / 3.0, image.transpose(2, 0, 1) / 60.0, embedding / 2.0]
+    )
+    window = Window.same(3, dilation=2)
+    found = refine(
+        unary, image, embedding, window=window, iterations=3, weight=1.5,
+        position=3, colour=60, contrast=2,
+    )
+    np.testing.assert_allclose(found, by_hand(unary, features, window, 3, 1.5), rtol=1e-10)
+
+
+def test_noise_goes_and_the_boundary_stays(scene):
+    labels, image, unary = scene
+    options = {"window": WINDOW, "weight": 10.0}
+    assert (unary.argmax(0) == labels).mean() < 0.9
+    np.testing.assert_array_equal(refine(unary, image, **options).argmax(0), labels)
+    embedding = labels[None] * np.ones((2, 1, 1))
+    np.testing.assert_array_equal(refine(unary, None, embedding, **options).argmax(0), labels)
+
+
+def test_no_weight_changes_nothing(scene):
+    _, image, unary = scene
+    np.testing.assert_array_equal(refine(unary, image, weight=0), unary)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_keeps_dtype_and_input(scene, dtype):
+    _, image, unary = scene
+    unary = unary.astype(dtype)
+    before = unary.copy()
+    assert refine(unary, image, window=WINDOW).dtype == dtype
+    np.testing.assert_array_equal(unary, before)
+
+
+def test_refines_what_networks_say(scene):
+    _, image, _ = scene
+    small = {"widths": (4, 4), "depths": (1, 1)}
+    net = models.segmentation_network(classes=2, refine=(1,), refine_width=4, **small)
+    features = embed(models.embedding_network(**small), image)
+    scores = score(net, image)
+    np.testing.assert_array_equal(scores.argmax(0), predict(net, image))
+    assert refine(scores, image, features).shape == scores.shape
+
+
+SCORE, IMAGE = np.zeros((2, 4, 5)), np.zeros((4, 5, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "message"),
+    [
+        ((SCORE,), {}, ValueError, "image, embedding: expected at least one"),
+        ((SCORE[None], IMAGE), {}, ValueError, "score: expected .*got"),
+        ((SCORE.astype(int), IMAGE), {}, TypeError, "score: expected"),
+        ((SCORE, IMAGE[:3]), {}, ValueError, "image: expected"),
+        ((SCORE, IMAGE / 255), {}, TypeError, "image: expected"),
+        ((SCORE, None, SCORE[:, :3]), {}, ValueError, "embedding: expected"),
+        ((SCORE, None, SCORE.astype("f4")), {}, TypeError, "embedding: expected dtype float64"),
+        ((SCORE, IMAGE), {"colour": 0}, ValueError, "colour: .* above 0, got 0"),
+        ((SCORE, IMAGE), {"position": -1}, ValueError, "position: .* above 0, got -1"),
+        ((SCORE, IMAGE), {"contrast": np.inf}, ValueError, "contrast: .* above 0, got inf"),
+        ((SCORE, IMAGE), {"weight": np.nan}, ValueError, "weight: .* finite number, got nan"),
+        ((SCORE, IMAGE), {"iterations": 0}, ValueError, "iterations: .* at least 1, got 0"),
+        ((SCORE, IMAGE), {"window": Window(3)}, ValueError, "window.*as large as the input"),
+    ],
+)
+def test_bad_calls_say_what_is_wrong(arguments, options, error, message):
+    with pytest.raises(error, match=message):
+        refine(*arguments, **options)
