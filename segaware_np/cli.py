@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from segaware_np.caffe import commands as caffe
 from segaware_np.commands import (
     demo,
     evaluate,
@@ -20,7 +21,7 @@ from segaware_np.commands import (
 )
 from segaware_np.version import __version__
 
-COMMANDS = (demo, train, predict, evaluate, masks, explore, explain, info)
+COMMANDS = (demo, train, predict, evaluate, masks, explore, explain, caffe, info)
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
