@@ -246,7 +246,8 @@ class Engine:
         """
         first = next((s for s in slots if s in self._diffs or s in self._dropped), slots[-1])
         if first in self._dropped:
-            self._run_back(self._around([first]), keep_all=True, accumulate=False)
+            chains = self._around([first, *self._seeds])
+            self._run_back(chains, keep_all=True, accumulate=False)
         if first not in self._diffs:
             self._diffs[first] = self._zeros(first)
         return self._diffs[first]

@@ -1,0 +1,203 @@
+"""Solvers: options, accumulation, snapshots that resume exactly, tests on the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segaware_np import optim
+from segaware_np.caffe import Net, Solver
+from segaware_np.caffe.wire import SolverState, read_solverstate, write_solverstate
+from segaware_np.files import FormatError
+
+NET = """
+input: "x" input_shape { dim: 2 dim: 2 dim: 4 dim: 4 }
+input: "l" input_shape { dim: 2 dim: 1 dim: 4 dim: 4 }
+layer { name: "c" type: "Convolution" bottom: "x" top: "c"
+        param { lr_mult: 1 } param { lr_mult: 2 decay_mult: 0 }
+        convolution_param { num_output: 4 kernel_size: 3 pad: 1 weight_filler { type: "msra" } } }
+layer { name: "frozen" type: "Scale" bottom: "c" top: "c" param { lr_mult: 0 } }
+layer { name: "drop" type: "Dropout" bottom: "c" top: "c" }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "c" bottom: "l" top: "loss" }
+"""
+SOLVERS = {
+    "SGD": "momentum: 0.9",
+    "Nesterov": "momentum: 0.9",
+    "AdaGrad": "",
+    "RMSProp": "rms_decay: 0.9",
+    "AdaDelta": "momentum: 0.95 delta: 1e-6",
+    "Adam": "momentum: 0.9",
+}
+
+
+class Feed:
+    """The same endless row of batches from any number on."""
+
+    def __init__(self, start: int = 0) -> None:
+        self.number = start
+
+    def __call__(self) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng(self.number)
+        self.number += 1
+        return {"x": rng.normal(size=(2, 2, 4, 4)), "l": rng.integers(0, 4, (2, 1, 4, 4))}
+
+
+def make(kind: str = "SGD", more: str = "", net: str = NET) -> Solver:
+    text = f'type: "{kind}" base_lr: 0.1 lr_policy: "fixed" weight_decay: 0.01 max_iter: 9 '
+    return Solver(text + SOLVERS[kind] + " " + more, net=Net(net, phase="TRAIN", dtype="float64"))
+
+
+def parameters(solver: Solver) -> list[bytes]:
+    return [blob.data.tobytes() for blob in solver.net.learned().values()]
+
+
+@pytest.mark.parametrize("kind", SOLVERS)
+def test_resume_is_exact(tmp_path: Path, kind: str) -> None:
+    straight = make(kind, "iter_size: 2")
+    straight.step(5, Feed())
+    stopped = make(kind, "iter_size: 2")
+    stopped.step(3, Feed())
+    state = stopped.snapshot(tmp_path / "run")
+    assert state == tmp_path / "run.solverstate"
+    assert (tmp_path / "run.caffemodel").exists()
+    for name in ("run", "run.solverstate"):
+        resumed = make(kind, "iter_size: 2")
+        resumed.restore(tmp_path / name)
+        assert (resumed.iteration, resumed.loss) == (3, stopped.loss)
+        resumed.step(2, Feed(6))
+        assert parameters(resumed) == parameters(straight)
+
+
+def test_gradients_are_those_of_one_iteration() -> None:
+    solver = make(more="iter_size: 3")
+    before = solver.net.params["c"][1].data.copy()
+    solver.net.params["c"][1].diff[...] = 1e9  # cleared when the iteration starts
+    feed = Feed()
+    solver.step(1, feed)
+    assert feed.number == 3
+    assert np.abs(solver.net.params["c"][1].data - before).max() < 1
+    assert not solver.net.params["frozen"][0].diff.any()
+    np.testing.assert_array_equal(solver.net.params["frozen"][0].data, 1)
+
+
+@pytest.mark.parametrize(
+    ("policy", "rates"),
+    [
+        ('"fixed"', [0.5, 0.5, 0.5, 0.5]),
+        ('"step" gamma: 0.5 stepsize: 2', [0.5, 0.5, 0.25, 0.25]),
+        ('"multistep" gamma: 0.5 stepvalue: 1 stepvalue: 3', [0.5, 0.25, 0.25, 0.125]),
+        ('"exp" gamma: 0.5', [0.5, 0.25, 0.125, 0.0625]),
+        ('"inv" gamma: 1 power: 1', [0.5, 0.25, 0.5 / 3, 0.125]),
+        ('"poly" power: 2 max_iter: 4', [0.5, 0.28125, 0.125, 0.03125]),
+        ('"sigmoid" gamma: -1 stepsize: 2', [0.5 / (1 + np.exp(i - 2)) for i in range(4)]),
+    ],
+)
+def test_policies(policy: str, rates: list[float]) -> None:
+    lines: list[str] = []
+    net = Net(NET, phase="TRAIN")
+    solver = Solver(f"base_lr: 0.5 display: 1 lr_policy: {policy}", net=net, log=lines.append)
+    solver.step(4, Feed())
+    found = [float(line.rsplit(" ", 1)[1]) for line in lines]
+    np.testing.assert_allclose(found, rates, 1e-5)
+
+
+def test_the_old_name_of_the_type() -> None:
+    net = Net(NET, phase="TRAIN")
+    solver = Solver('base_lr: 1 lr_policy: "fixed" solver_type: ADAM', net=net)
+    assert isinstance(solver._optimizer, optim.Adam)
+    assert solver._optimizer.momentum == 0  # unset, as in the published embeddings
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('base_lr: 1 lr_policy: "fixed" type: "LBFGS"', "type: expected one of SGD.*'LBFGS'"),
+        ('base_lr: 1 lr_policy: "cosine"', "lr_policy: expected one of fixed"),
+        ('base_lr: 1 lr_policy: "step" gamma: 0.1', "lr_policy 'step': size"),
+        ('base_lr: -1 lr_policy: "fixed"', "lr_policy 'fixed': lr"),
+        ('base_lr: 1 lr_policy: "fixed" momentum: 1', "momentum: expected a number in"),
+        ('base_lr: 1 lr_policy: "fixed" type: "AdaGrad" momentum: 0.5', "has no momentum"),
+        ('base_lr: 1 lr_policy: "fixed" regularization_type: "L3"', "expected L1 or L2"),
+        ('base_lr: 1 lr_policy: "fixed" snapshot: 5', "snapshot_prefix"),
+        ('base_lr: 1 lr_policy: "fixed" snapshot_format: HDF5', "BINARYPROTO"),
+        ('base_lr: 1 lr_police: "fixed"', "no field 'lr_police'; did you mean lr_policy"),
+        ('base_lr: 1 lr_policy: "fixed" test_iter: 3', "test_iter 0: there is no test net"),
+    ],
+)
+def test_what_is_refused(text: str, message: str) -> None:
+    with pytest.raises(FormatError, match=message):
+        Solver(text, net=Net(NET, phase="TRAIN"))
+    with pytest.raises(FormatError, match="expected one of net, net_param"):
+        Solver('base_lr: 1 lr_policy: "fixed"')
+
+
+def test_files_and_the_whole_run(tmp_path: Path) -> None:
+    """Train and test nets from files beside the solver's, snapshots, tests, a last snapshot."""
+    body = NET[NET.index("layer") :]
+    source = """
+    layer { name: "d" type: "DummyData" top: "x" top: "l" dummy_data_param {
+            shape { dim: 2 dim: 2 dim: 4 dim: 4 } shape { dim: 2 dim: 1 dim: 4 dim: 4 }
+            data_filler { type: "gaussian" } data_filler { value: 3 } } }
+    """
+    (tmp_path / "net.prototxt").write_text(source + body)
+    solver_file = tmp_path / "solver.prototxt"
+    solver_file.write_text(
+        'net: "net.prototxt" base_lr: ${LR} lr_policy: "fixed" max_iter: 5 random_seed: 4 '
+        f'test_iter: 2 test_interval: 2 snapshot: 4 snapshot_prefix: "{tmp_path}/s" display: 5')
+    lines: list[str] = []
+    solver = Solver(solver_file, variables={"LR": 0.1}, log=lines.append)
+    first = solver.net.params["c"][0].data
+    assert solver.test_nets[0].params["c"][0].data is first
+    loss = solver.solve()
+    assert loss < np.log(4)
+    assert [line.split(":")[0] for line in lines if line.startswith("test")] == [
+        "test 0 at 0", "test 0 at 2", "test 0 at 4"]
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"s_iter_4.solverstate", "s_iter_5.caffemodel"} <= names
+    again = Solver(solver_file, variables={"LR": 0.1})
+    again.restore(tmp_path / "s_iter_4")
+    again.step(1)
+    assert parameters(again) == parameters(solver)
+
+
+def test_restoring_what_does_not_fit(tmp_path: Path) -> None:
+    solver = make("SGD")
+    solver.step(1, Feed())
+    path = solver.snapshot(tmp_path / "run")
+    before = parameters(solver)
+    with pytest.raises(ValueError, match="a state of SGD, this is Adam"):
+        make("Adam").restore(path)
+    state = read_solverstate(path)
+    write_solverstate(path, SolverState(1, "", state.history[:-1]))
+    with pytest.raises(ValueError, match="expected 3 arrays of history, got 2"):
+        solver.restore(path)
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(FormatError, match="truncated"):
+        solver.restore(path)
+    with pytest.raises(FileNotFoundError):
+        solver.restore(tmp_path / "none")
+    assert parameters(solver) == before
+
+
+def test_a_state_of_caffe_itself(tmp_path: Path) -> None:
+    """Without this library's own additions to the file."""
+    solver = make("SGD")
+    solver.step(2, Feed())
+    path = solver.snapshot(tmp_path / "run")
+    state = read_solverstate(path)
+    write_solverstate(path, SolverState(2, state.learned_net, state.history))
+    resumed = make("SGD")
+    resumed.restore(path)
+    assert resumed.iteration == 2
+    assert parameters(resumed) == parameters(solver)
+
+
+def test_a_loss_that_is_not_finite_stops() -> None:
+    solver = make()
+    before = parameters(solver)
+    with pytest.raises(optim.NonFiniteError, match="iteration 1"):
+        solver.step(1, lambda: {"x": np.full((2, 2, 4, 4), np.nan), "l": np.zeros((2, 1, 4, 4))})
+    assert parameters(solver) == before
+    assert solver.iteration == 0
