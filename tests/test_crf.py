@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from segaware_np import models
+from segaware_np.cli import main
 from segaware_np.crf import refine
+from segaware_np.images import read_labels, write_image
 from segaware_np.inference import embed, predict, score
 from segaware_np.window import Window
 
@@ -95,6 +97,23 @@ def test_refines_what_networks_say(scene):
     scores = score(net, image)
     np.testing.assert_array_equal(scores.argmax(0), predict(net, image))
     assert refine(scores, image, features).shape == scores.shape
+
+
+@pytest.mark.parametrize("by", ["rgb", "embedding.npz"])
+def test_the_program_refines(scene, by, tmp_path, monkeypatch):
+    _, image, _ = scene
+    monkeypatch.chdir(tmp_path)
+    small = {"widths": (4, 4), "depths": (1, 1)}
+    net = models.segmentation_network(classes=2, refine=(1,), refine_width=4, **small)
+    embedding = models.embedding_network(**small)
+    net.save("model.npz")
+    embedding.save("embedding.npz")
+    write_image("picture.png", image)
+    assert main(["predict", "model.npz", "picture.png", "--crf", by, "-o", "out"]) == 0
+    guide = (image,) if by == "rgb" else (None, embed(embedding, image))
+    expected = refine(score(net, image), *guide).argmax(0)
+    assert (expected != predict(net, image)).any()  # or the test would not see the refinement
+    np.testing.assert_array_equal(read_labels("out/picture.png"), expected)
 
 
 SCORE, IMAGE = np.zeros((2, 4, 5)), np.zeros((4, 5, 3), np.uint8)

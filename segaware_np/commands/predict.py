@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from segaware_np.commands.options import add_device, array_library, fraction, whole
+from segaware_np.crf import refine
 from segaware_np.data import ImageFolder
 from segaware_np.images import overlay, read_image, write_image, write_labels
-from segaware_np.inference import predict
+from segaware_np.inference import embed, predict, score
 from segaware_np.models import load
 
 
@@ -33,13 +37,18 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--ignore-label", type=whole(0), default=255, help="label that the overlay does not tint"
     )
+    parser.add_argument(
+        "--crf", metavar="rgb|FILE",
+        help="refine the labels: pixels near each other agree where their colours are alike (rgb), "
+        "or their embeddings by this network",
+    )
     add_device(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
     """Write the pictures."""
-    net = load(options.model, xp=array_library(options))
+    label = _labeller(options)
     source = Path(options.image)
     if source.is_dir():
         folder = ImageFolder(source)
@@ -49,7 +58,7 @@ def run(options: argparse.Namespace) -> None:
         names, images = [source.stem], (read_image(path) for path in [source])
     output = Path(options.output)
     for name, image in zip(names, images, strict=True):
-        labels = predict(net, image)
+        labels = label(image)
         output.mkdir(parents=True, exist_ok=True)
         write_labels(output / f"{name}.png", labels)
         if not options.no_overlay:
@@ -58,3 +67,18 @@ def run(options: argparse.Namespace) -> None:
             )
             write_image(output / f"{name}_overlay.png", tinted)
     print(f"labelled {len(names)} image{'s' * (len(names) != 1)} into {output}")
+
+
+def _labeller(options: argparse.Namespace) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the function from an image to its labels that the options ask for."""
+    xp = array_library(options)
+    net = load(options.model, xp=xp)
+    if options.crf is None:
+        return lambda image: predict(net, image)
+    embedding = None if options.crf == "rgb" else load(options.crf, xp=xp)
+
+    def refined(image: np.ndarray) -> np.ndarray:
+        guide = (image,) if embedding is None else (None, embed(embedding, image))
+        return refine(score(net, image), *guide).argmax(axis=0).astype(np.int32)
+
+    return refined
