@@ -22,7 +22,8 @@ def fortran(array: Array) -> Array:
 def strided(array: Array) -> Array:
     """Return a copy that is every second entry of a larger array, along every axis."""
     buffer = _buffer(array, [2 * n for n in array.shape])
-    view = buffer[(..., *(slice(1, None, 2) for _ in array.shape))]
+    every_second = (..., *(slice(1, None, 2) for _ in array.shape))
+    view = buffer[every_second]
     view[...] = array
     return view
 
