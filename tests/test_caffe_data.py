@@ -1,0 +1,168 @@
+"""Data layers and the command line, on small files made here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segaware_np import cli
+from segaware_np.caffe import Net
+from segaware_np.caffe.fillers import fill
+from segaware_np.caffe.schema import Message, bind
+from segaware_np.caffe.text import parse
+from segaware_np.files import FormatError
+
+Image = pytest.importorskip("PIL.Image")
+MEAN = "mean_value: 104 mean_value: 117 mean_value: 123"
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """Four pictures of 6x8, all of one colour, and their label maps."""
+    lines = []
+    for i in range(4):
+        image = np.full((6, 8, 3), (10 * i, 100, 200), np.uint8)
+        labels = np.full((6, 8), i, np.uint8)
+        labels[0, 0] = 255
+        Image.fromarray(image).save(tmp_path / f"i{i}.png")
+        Image.fromarray(labels).save(tmp_path / f"l{i}.png")
+        lines.append(f"/i{i}.png /l{i}.png")
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    (tmp_path / "numbers.txt").write_text("\n".join(f"/i{i}.png {i + 40}" for i in range(4)))
+    return tmp_path
+
+
+def data_layer(root: Path, type_: str, tops: str, more: str, transform: str = "",
+               source: str = "list.txt") -> str:
+    names = " ".join(f'top: "{top}"' for top in tops.split())
+    return (f'layer {{ name: "data" type: "{type_}" {names} transform_param {{ {transform} {MEAN} }} '
+            f'image_data_param {{ source: "{root}/{source}" root_folder: "{root}" {more} }} }}\n')
+
+
+def test_image_seg_data(pairs: Path) -> None:
+    text = data_layer(pairs, "ImageSegData", "data label dim", "batch_size: 3 label_type: PIXEL",
+                      "crop_size: 9")
+    net = Net(text)
+    assert net.blobs["data"].shape == (3, 3, 9, 9)
+    out = net.forward()
+    np.testing.assert_array_equal(out["data"][:, :, 2, 3],
+                                  [[200 - 104, 100 - 117, 10 * i - 123] for i in range(3)])
+    assert not out["data"][:, :, 6:].any()  # filled up with the mean
+    np.testing.assert_array_equal(out["label"][:, 0, 1, 1], [0, 1, 2])
+    assert (out["label"][:, 0, 6:] == 255).all()
+    assert (out["label"][:, 0, 0, 0] == 255).all()
+    np.testing.assert_array_equal(out["dim"][0].ravel(), [6, 8])
+    np.testing.assert_array_equal(net.forward()["label"][:, 0, 1, 1], [3, 0, 1])  # round and round
+
+
+def test_training_crops_are_a_function_of_the_seed(pairs: Path) -> None:
+    text = data_layer(pairs, "TwoImageData", "data label", "batch_size: 2 shuffle: true",
+                      "crop_size: 4 mirror: true scale_factors: 0.5 scale_factors: 2")
+    nets = [Net(text, phase="TRAIN", seed=seed) for seed in (1, 1, 2)]
+    runs = [[net.forward()["label"].copy() for _ in range(6)] for net in nets]
+    np.testing.assert_array_equal(runs[0], runs[1])
+    assert (np.array(runs[0]) != np.array(runs[2])).any()
+
+
+def test_pictures_of_their_own_size(pairs: Path) -> None:
+    Image.fromarray(np.zeros((5, 7, 3), np.uint8)).save(pairs / "i1.png")
+    Image.fromarray(np.zeros((5, 7), np.uint8)).save(pairs / "l1.png")
+    text = data_layer(pairs, "ImageSegData", "data label", "batch_size: 1")
+    net = Net(text + 'layer { name: "p" type: "Power" bottom: "data" top: "p" }')
+    assert [net.forward()["p"].shape for _ in range(2)] == [(1, 3, 6, 8), (1, 3, 5, 7)]
+    with pytest.raises(FormatError, match="images of one batch differ in size"):
+        Net(text.replace("batch_size: 1", "batch_size: 2")).forward()
+
+
+def test_image_data_has_numbers_for_labels(pairs: Path) -> None:
+    text = data_layer(pairs, "ImageData", "data label", "batch_size: 2", source="numbers.txt")
+    out = Net(text).forward()
+    np.testing.assert_array_equal(out["label"], [40, 41])
+    (pairs / "numbers.txt").write_text("/i0.png x")
+    with pytest.raises(FormatError, match=r"numbers.txt:1: expected 'image label'"):
+        Net(text)
+
+
+def test_hdf5_data(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    rows = np.arange(10.0).reshape(5, 2)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"], file["y"] = rows, rows[:, 0]
+    (tmp_path / "list.txt").write_text(str(tmp_path / "a.h5"))
+    net = Net('layer { name: "d" type: "HDF5Data" top: "x" top: "y" hdf5_data_param { '
+              f'source: "{tmp_path}/list.txt" batch_size: 3 }} }}')
+    assert [net.forward()["y"].tolist() for _ in range(2)] == [[0, 2, 4], [6, 8, 0]]
+
+
+def filler(text: str) -> Message:
+    return bind(parse(text), "FillerParameter")
+
+
+def test_fillers() -> None:
+    rng, shape = np.random.default_rng(0), (40, 30, 3, 3)
+    xavier = fill(filler('type: "xavier"'), shape, rng)
+    assert abs(xavier).max() <= np.sqrt(3 / 270) < 1.01 * abs(xavier).max()
+    both = fill(filler('type: "xavier" variance_norm: AVERAGE'), shape, rng)
+    assert both.std() == pytest.approx(np.sqrt(2 / (270 + 360)), rel=0.02)
+    assert fill(filler('type: "msra" variance_norm: FAN_OUT'), shape, rng).std() == pytest.approx(
+        np.sqrt(2 / 360), rel=0.02)
+    sparse = fill(filler('type: "gaussian" std: 2 mean: 1 sparse: 10'), shape, rng)
+    assert (sparse != 0).mean() == pytest.approx(0.25, abs=0.03)
+    uniform = fill(filler('type: "uniform" min: 2 max: 3'), shape, rng)
+    assert (uniform >= 2).all() and (uniform < 3).all()
+    bilinear = fill(filler('type: "bilinear"'), (1, 1, 4, 4), rng)[0, 0]
+    np.testing.assert_allclose(bilinear[0], [0.0625, 0.1875, 0.1875, 0.0625])
+
+
+def run(*arguments: str) -> int:
+    return cli.main(["caffe", *arguments])
+
+
+NET = """
+input: "data" input_shape { dim: 1 dim: 3 dim: 33 dim: 33 }
+layer { name: "c" type: "Convolution" bottom: "data" top: "score"
+        convolution_param { num_output: ${CLASSES} kernel_size: 3 pad: 1 stride: 2
+                            weight_filler { type: "msra" } } }
+"""
+
+
+def test_command_run_and_convert(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, weights = pairs / "net.prototxt", pairs / "net.caffemodel"
+    model.write_text(NET)
+    net = Net(model, variables={"CLASSES": 5})
+    net.save(weights)
+    out = pairs / "out"
+    assert run("run", str(model), str(weights), str(pairs / "i1.png"), "-o", str(out),
+               "-D", "CLASSES=5") == 0
+    labels = np.asarray(Image.open(out / "i1.png"))
+    assert labels.shape == (6, 8) and labels.max() < 5
+    for middle in ("w.npz", "w.safetensors"):
+        assert run("convert", str(weights), str(pairs / middle)) == 0
+        assert run("convert", str(pairs / middle), str(pairs / "again.caffemodel")) == 0
+        assert (pairs / "again.caffemodel").read_bytes()[2:] in weights.read_bytes()
+    assert run("convert", str(weights), str(pairs / "w.txt")) == 2
+    assert "expected a .caffemodel" in capsys.readouterr().err
+
+
+def test_command_train_and_show(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    body = NET[NET.index("layer") :].replace("stride: 2", "")
+    (pairs / "train.prototxt").write_text(
+        data_layer(pairs, "ImageSegData", "data label", "batch_size: 2 label_type: PIXEL",
+                   "crop_size: 5 scale: 0.01")
+        + body + 'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "score" bottom: "label" '
+                 "top: \"loss\" loss_param { ignore_label: 255 } }")
+    (pairs / "solver.prototxt").write_text(
+        f'net: "{pairs}/train.prototxt" base_lr: 0.01 lr_policy: "fixed" max_iter: 3 display: 1 '
+        f'snapshot_prefix: "{pairs}/s"')
+    assert run("train", str(pairs / "solver.prototxt"), "-D", "CLASSES=4") == 0
+    assert "trained to iteration 3" in capsys.readouterr().out
+    assert (pairs / "s_iter_3.caffemodel").exists()
+    assert run("train", str(pairs / "solver.prototxt"), "-D", "CLASSES=4",
+               "--snapshot", str(pairs / "s_iter_3")) == 0
+    assert run("show", str(pairs / "train.prototxt"), "-D", "CLASSES=4", "--phase", "TRAIN") == 0
+    shown = capsys.readouterr().out
+    assert "Convolution" in shown and "112 parameters" in shown
+    assert run("show", str(pairs / "train.prototxt")) == 2
+    assert "no value given for CLASSES" in capsys.readouterr().err

@@ -1,0 +1,157 @@
+"""Mutated files: every one is read, or refused with one clear error; nothing else may happen.
+
+A quick subset runs always; ``-m slow`` mutates more than 10,000 files.
+"""
+
+from __future__ import annotations
+
+import random
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segaware_np.caffe import Net, Solver
+from segaware_np.caffe.published import embedding_network, segaware_vgg16
+from segaware_np.caffe.schema import bind
+from segaware_np.caffe.text import parse
+from segaware_np.caffe.wire import (
+    LayerWeights,
+    SolverState,
+    read_caffemodel,
+    read_solverstate,
+    write_caffemodel,
+    write_solverstate,
+)
+from segaware_np.files import FormatError
+
+QUICK, SLOW = 150, 3500  # mutants of each kind
+HOSTILE = [b"\x00", b"\xff", b"\x7f", b"\x80", b"\xff" * 10, b"\xff\xff\xff\xff\x0f", b"{", b"}",
+           b'"', b"'", b"{" * 200, b"<", b"\\", b"#", b"-1", b"0", b"1e999", b"nan",
+           b"99999999999", b"${X}", b"\n", b"[", b"dim: 9", b"kernel_size: 0", b"\xc3\xa9"]
+SOLVER = b"""
+type: "Adam" base_lr: 0.01 lr_policy: "step" gamma: 0.1 stepsize: 3 momentum: 0.9 max_iter: 10
+weight_decay: 0.0005 iter_size: 2 clip_gradients: 5 snapshot: 0 display: 1 random_seed: 3
+net_param { input: "x" input_shape { dim: 1 dim: 2 dim: 3 dim: 3 }
+            layer { name: "c" type: "Convolution" bottom: "x" top: "c"
+                    convolution_param { num_output: 2 kernel_size: 3 pad: 1 } }
+            layer { name: "l" type: "EuclideanLoss" bottom: "c" bottom: "x" } }
+"""
+
+
+def mutants(seed: bytes, count: int) -> list[bytes]:
+    """Cut, flipped, doubled, moved and spiked versions of some bytes; always the same ones."""
+    rng = random.Random(len(seed))
+    out = []
+    for _ in range(count):
+        data = bytearray(seed)
+        for _ in range(rng.choice([1, 1, 1, 2, 4, 16])):
+            a = rng.randrange(len(data) + 1)
+            b = min(len(data), a + rng.choice([1, 1, 2, 8, 64]))
+            kind = rng.randrange(9)
+            if kind == 0 and a < len(data):
+                data[a] ^= 1 << rng.randrange(8)
+            elif kind == 1:
+                del data[a:b]
+            elif kind == 2:
+                data[a:a] = data[a:b]
+            elif kind == 3:
+                data[a:a] = rng.choice(HOSTILE)
+            elif kind == 4:
+                data[a:b] = rng.choice(HOSTILE)
+            elif kind == 5 and rng.random() < 0.3:
+                del data[max(a, 1) :]
+            else:  # another digit: most likely still a description
+                digits = [i for i, byte in enumerate(data) if 48 <= byte < 58]
+                if digits:
+                    data[rng.choice(digits)] = rng.randrange(48, 58)
+        out.append(bytes(data))
+    return out
+
+
+def amount(size: int) -> list:
+    return [pytest.param(QUICK, id="quick"), pytest.param(size, id="slow", marks=pytest.mark.slow)]
+
+
+def text_of(data: bytes) -> str:
+    return data.decode("utf-8", errors="replace") + "\n"
+
+
+@pytest.mark.parametrize("count", amount(SLOW))
+def test_descriptions(count: int) -> None:
+    """Parsing of the published networks."""
+    seed = segaware_vgg16(1 / 64, 33).encode()[:6000]
+    refused = 0
+    for data in mutants(seed, count):
+        try:
+            bind(parse(text_of(data)), "NetParameter")
+        except FormatError as error:
+            refused += 1
+            assert "line" in str(error)
+    assert refused > count / 5
+
+
+@pytest.mark.parametrize("count", amount(SLOW // 2))
+def test_networks(count: int) -> None:
+    """Whole networks: built from the mutant, and if that works, run."""
+    seed = embedding_network(1 / 64, 33, embedding=2).encode()
+    built = 0
+    for data in mutants(seed, count):
+        text = text_of(data).replace("${X}", "")
+        if any(len(word) > 4 for word in text.split() if word.isdecimal()):
+            continue  # a network of that size may be asked for in earnest
+        try:
+            net = Net(text, phase="TRAIN")
+        except FormatError:
+            continue
+        built += 1
+        if built % 20 == 0:
+            net.forward()
+            net.backward()
+    assert built > count / 50
+
+
+@pytest.mark.parametrize("count", amount(SLOW // 2))
+def test_solvers(count: int) -> None:
+    built = 0
+    for data in mutants(SOLVER, count):
+        text = text_of(data).replace("${X}", "")
+        if any(len(word) > 6 for word in text.split() if word.isdecimal()):
+            continue
+        try:
+            solver = Solver(text)
+            built += 1
+        except (FormatError, FileNotFoundError):
+            continue
+        assert np.isfinite(solver.loss)
+    assert built > count / 20
+
+
+def _peak(read: object, path: Path) -> int:
+    tracemalloc.start()
+    try:
+        read(path)  # type: ignore[operator]
+    except FormatError as error:
+        assert str(path) in str(error)
+    finally:
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    return peak
+
+
+@pytest.mark.parametrize("count", amount(SLOW))
+@pytest.mark.parametrize("kind", ["caffemodel", "solverstate"])
+def test_binary_files(tmp_path: Path, kind: str, count: int) -> None:
+    """Memory stays within a small multiple of the file's size, whatever lengths it announces."""
+    rng, path = np.random.default_rng(0), tmp_path / f"x.{kind}"
+    arrays = [rng.normal(size=shape).astype("f4") for shape in ((3, 2, 3, 3), (3,), ())]
+    if kind == "caffemodel":
+        write_caffemodel(path, [LayerWeights(f"conv{i}", "Convolution", arrays) for i in range(4)])
+        read = read_caffemodel
+    else:
+        write_solverstate(path, SolverState(7, "x", arrays * 3, 1, {"net": {"seed": 1}}))
+        read = read_solverstate
+    for data in mutants(path.read_bytes(), count):
+        path.write_bytes(data)
+        assert _peak(read, path) < 100_000 + 40 * len(data)
