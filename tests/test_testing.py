@@ -4,17 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted import BUGS, Bug
 
-from segaware_np.ops.distance import distance_backward, distance_forward
-from segaware_np.ops.pooling import max_pool_backward, max_pool_forward
-from segaware_np.ops.relu import relu_backward, relu_forward
-from segaware_np.ops.segaware_convolution import (
-    segaware_convolution_backward,
-    segaware_convolution_forward,
-)
 from segaware_np.testing import (
     AdjointError,
     GradientError,
@@ -27,7 +19,6 @@ from segaware_np.testing import (
     prove,
     strategies,
 )
-from segaware_np.window import Window
 
 
 def _wrong_entries(bug: Bug) -> np.ndarray | None:
@@ -362,99 +353,3 @@ def test_prove_finds_what_each_rung_is_for():
         prove(square_forward, lambda dy, x: 2.0 * (x * dy).astype(np.float64), images)
     with pytest.raises(PurityError):
         prove(lambda x: (x, None), lambda dy, _: dy.copy(), images)
-
-
-# No false alarms: what is right passes, whatever the geometry.
-
-
-@st.composite
-def _segaware(draw: st.DrawFn):
-    geometry = draw(strategies.geometries(max_output=2))
-    groups, channels = draw(st.integers(1, 2)), draw(st.integers(1, 2))
-    x = draw(strategies.images(geometry.image(groups * channels)))
-    mask = draw(strategies.masks(geometry.result(geometry.window.size)))
-    weight = draw(strategies.images((groups * 2, channels, *geometry.window.kernel)))
-    return geometry.window, groups, (x, mask, weight)
-
-
-def _no_alarm_for_masked_convolution(case):
-    window, groups, inputs = case
-
-    def forward(x, mask, weight):
-        return segaware_convolution_forward(x, mask, weight, window=window, groups=groups)
-
-    check_gradients(forward, segaware_convolution_backward, [*inputs], entries=30)
-
-
-def _no_alarm_for_distances(case):
-    geometry, embedding, norm, method = case
-    check_gradients(
-        lambda e: distance_forward(e, geometry.window, norm, True, True),
-        distance_backward,
-        [embedding],
-        method=method,
-        entries=30,
-    )
-
-
-def _no_alarm_for_max_pool(case):
-    shape_seed, ties = case
-    rng = np.random.default_rng(shape_seed)
-    x = rng.integers(-1, 2, (1, 2, 3, 4)) if ties else rng.standard_normal((1, 2, 3, 4))
-    check_gradients(
-        lambda x: max_pool_forward(x, Window(2, stride=2)), max_pool_backward, [x.astype(float)]
-    )
-
-
-def _no_alarm_for_relu(x):
-    prove(relu_forward, relu_backward, [x])
-
-
-def _no_alarm_for_elementary_functions(case):
-    x, method = case
-
-    def forward(x):
-        return np.tanh(x) * np.exp(0.3 * x) + 1 / (2 + np.sin(x)), x
-
-    def backward(dy, x):
-        tanh, power = np.tanh(x), np.exp(0.3 * x)
-        slope = (1 - tanh**2) * power + 0.3 * tanh * power - np.cos(x) / (2 + np.sin(x)) ** 2
-        return dy * slope
-
-    check_gradients(forward, backward, [x], method=method)
-
-
-def _distances() -> st.SearchStrategy:
-    return strategies.geometries().flatmap(
-        lambda geometry: st.tuples(
-            st.just(geometry),
-            strategies.embeddings(geometry.image(2)),
-            st.sampled_from(["L1", "L2"]),
-            st.sampled_from(["auto", "differences"]),
-        )
-    )
-
-
-PROPERTIES = {
-    "masked convolution": (_segaware(), _no_alarm_for_masked_convolution),
-    "distances": (_distances(), _no_alarm_for_distances),
-    "max pooling": (st.tuples(strategies.seeds(), st.booleans()), _no_alarm_for_max_pool),
-    "relu": (strategies.images(), _no_alarm_for_relu),
-    "elementary": (
-        st.tuples(strategies.images(), st.sampled_from(["auto", "differences"])),
-        _no_alarm_for_elementary_functions,
-    ),
-}
-
-
-@pytest.mark.parametrize("name", PROPERTIES)
-def test_no_false_alarm(name: str):
-    strategy, check = PROPERTIES[name]
-    given(strategy)(check)()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", PROPERTIES)
-def test_no_false_alarm_in_ten_thousand_examples(name: str):
-    strategy, check = PROPERTIES[name]
-    settings(max_examples=2000, derandomize=False)(given(strategy)(check))()
