@@ -119,6 +119,15 @@ class Window:
         return out[0], out[1]
 
 
+def image_shape(name: str, value: Pair) -> Pair:
+    """Return a pair of integers as a tuple; TypeError if it is none."""
+    try:
+        h, w = value
+        return index(h), index(w)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected a pair of integers, got {value!r}") from None
+
+
 def _pair(name: str, value: int | Pair, least: int) -> Pair:
     try:
         pair = (index(value), index(value))  # type: ignore[arg-type]

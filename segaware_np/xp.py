@@ -112,7 +112,7 @@ def check_array(
     Raises
     ------
     TypeError
-        If it is not an array, or of another dtype or module.
+        If it is not an array, of another dtype or module, or not in the machine's byte order.
     ValueError
         If its shape differs.
     """
@@ -121,6 +121,8 @@ def check_array(
     xp = _module_of(name, array)
     if array.dtype.kind not in _KINDS[kind]:
         raise TypeError(f"{name}: expected {_ARTICLE[kind]} array, got {array.dtype}")
+    if not array.dtype.isnative:  # BLAS and kernels would read the bytes the wrong way round
+        raise TypeError(f"{name}: expected native byte order, got dtype {array.dtype.str!r}")
     if like is not None:
         if _module_of(name, like) is not xp:
             raise TypeError(

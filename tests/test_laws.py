@@ -46,6 +46,29 @@ def test_constant_embedding_gives_plain_convolution(case):
     np.testing.assert_allclose(aware(x, constant, weight, options), plain, **CLOSE)
 
 
+@pytest.mark.parametrize("scale", [2, np.float64(2), np.array(2.0)], ids=["int", "scalar", "0-d"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_everything_keeps_the_dtype_of_the_image(dtype, scale):
+    rng, window = np.random.default_rng(0), Window.same(3)
+    x, weight = (rng.standard_normal(s).astype(dtype) for s in ((1, 2, 4, 5), (3, 2, 3, 3)))
+    y, cache = normalized_convolution_forward(x, x, weight, scale=scale, window=window)
+    found = (y, *normalized_convolution_backward(y, cache))
+    wide, cache = normalized_convolution_forward(
+        *(a.astype("float64") for a in (x, x, weight)), scale=2.0, window=window
+    )
+    for a, b in zip(found, (wide, *normalized_convolution_backward(wide, cache)), strict=True):
+        if b is not None:
+            assert a.dtype == dtype
+            error = 30 * np.finfo(dtype).eps * np.abs(b).max()
+            np.testing.assert_allclose(a, b, rtol=0, atol=error)
+
+
+def test_resize_to_the_same_size_is_a_copy():
+    x = np.ones((1, 1, 2, 3))
+    y, cache = ops.resize_forward(x, (2, 3))
+    assert not np.shares_memory(x, y) and not np.shares_memory(y, ops.resize_backward(y, cache))
+
+
 @given(networks(min_batch=0), st.sampled_from(["L1", "L2"]))
 def test_scale_zero_gives_plain_convolution(case, norm):
     options, x, embedding, weight = case

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from segaware_np.dispatch import fast
 from segaware_np.ops.shifts import shifts
-from segaware_np.window import Pair, Window
+from segaware_np.window import Pair, Window, image_shape
 from segaware_np.xp import Array, array_module, check_array
 
 
@@ -49,7 +49,9 @@ def im2col_forward(x: Array, window: Window) -> tuple[Array, ColumnsCache]:
 
 def im2col_backward(dcols: Array, cache: ColumnsCache) -> Array:
     """``dx = col2im(dcols)``: every pixel gathers from all the windows that it is in."""
-    return col2im_forward(dcols, *cache)[0]
+    shape, window = cache
+    check_array("dcols", dcols, ("N", "C", window.size, *window.output_shape(shape)))
+    return fast(col2im, dcols)(dcols, shape, window)
 
 
 def col2im_forward(cols: Array, shape: Pair, window: Window) -> tuple[Array, ColumnsCache]:
@@ -83,13 +85,15 @@ def col2im_forward(cols: Array, shape: Pair, window: Window) -> tuple[Array, Col
     >>> x[0, 0].astype(int).tolist()
     [[4, 6, 4], [6, 9, 6], [4, 6, 4]]
     """
+    shape = image_shape("shape", shape)
     check_array("cols", cols, ("N", "C", window.size, *window.output_shape(shape)))
     return fast(col2im, cols)(cols, shape, window), ColumnsCache(shape, window)
 
 
 def col2im_backward(dx: Array, cache: ColumnsCache) -> Array:
     """``dcols = im2col(dx)``."""
-    return im2col_forward(dx, cache.window)[0]
+    check_array("dx", dx, ("N", "C", *cache.shape))
+    return fast(im2col, dx)(dx, cache.window)
 
 
 def im2col(x: Array, window: Window) -> Array:

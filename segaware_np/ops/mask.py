@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from math import isfinite
-from typing import NamedTuple
+from numbers import Number
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,8 @@ def exponential_mask_forward(distance: Array, scale: Array | float) -> tuple[Arr
     distance : (N, K, Ho, Wo) float array
         Infinite where an entry is removed: its weight is 0 whatever the sign or size of `scale`.
     scale : float or 0-d array
-        The scale s, learned and not negative in the paper's networks.
+        The scale s, learned and not negative in the paper's networks; taken in the precision of
+        `distance`.
 
     Returns
     -------
@@ -48,7 +49,7 @@ def exponential_mask_forward(distance: Array, scale: Array | float) -> tuple[Arr
     >>> mask.ravel().tolist()
     [1.0, 1.0, 0.0]
     """
-    _check(distance, scale)
+    scale = _checked(distance, scale)
     mask = fast(exponential_mask, distance)(distance, scale)
     return mask, MaskCache(distance, scale, mask)
 
@@ -89,7 +90,7 @@ def normalized_mask_forward(distance: Array, scale: Array | float) -> tuple[Arra
     >>> mask[0, :, 0].T.round(3).tolist()
     [[0.5, 0.5, 0.0], [0.333, 0.333, 0.333]]
     """
-    _check(distance, scale)
+    scale = _checked(distance, scale)
     mask = fast(normalized_mask, distance)(distance, scale)
     return mask, MaskCache(distance, scale, mask)
 
@@ -123,14 +124,20 @@ def normalized_mask_grad(
     return -scale * g, -(finite * g).sum()
 
 
-def _check(distance: Array, scale: Array | float) -> None:
+def _checked(distance: Array, scale: Any) -> Any:
+    """Check both; return the scale in the dtype of the distances, which no mask then leaves."""
     check_array("distance", distance, ("N", "K", "Ho", "Wo"))
-    if getattr(scale, "ndim", 0):
-        raise ValueError(f"scale: expected one number, got shape {scale.shape}")  # type: ignore[union-attr]
-    if array_module(distance) is np:  # on a GPU the look at the value would stall the stream
-        number = complex(scale)
-        if not (isfinite(number.real) and isfinite(number.imag)):
-            raise ValueError(f"scale: expected a finite number, got {scale}")
+    if not isinstance(scale, Number):
+        if not hasattr(scale, "dtype"):
+            raise TypeError(f"scale: expected a number or a 0-d array, got {scale!r}")
+        check_array("scale", scale, ())
+        array_module(distance, scale)
+    on_host = isinstance(scale, (Number, np.ndarray))  # elsewhere a look would stall the stream
+    if on_host and not np.isfinite(scale):
+        raise ValueError(f"scale: expected a finite number, got {scale}")
+    if distance.dtype.kind == "f" and np.iscomplexobj(scale):
+        return scale  # a complex step through the scale alone
+    return distance.dtype.type(scale) if isinstance(scale, Number) else scale.astype(distance.dtype)
 
 
 def _split(distance: Array) -> tuple[Array, Array]:

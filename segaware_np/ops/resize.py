@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from operator import index
 from typing import NamedTuple
 
 import numpy as np
 
 from segaware_np.dispatch import fast
-from segaware_np.window import Pair
+from segaware_np.window import Pair, image_shape
 from segaware_np.xp import Array, array_module, check_array
 
 _BLOCK = 128  # output pixels that share one dense block of the banded matrix
@@ -53,15 +52,12 @@ def resize_forward(x: Array, size: Pair) -> tuple[Array, ResizeCache]:
     [0.0, 0.5, 1.0]
     """
     check_array("x", x, ("N", "C", "H", "W"))
-    try:
-        h, w = (index(n) for n in size)
-    except (TypeError, ValueError):
-        raise TypeError(f"size: expected a pair of integers, got {size!r}") from None
-    if min(h, w) < 1:
-        raise ValueError(f"size: expected at least one pixel each way, got {(h, w)}")
+    size = image_shape("size", size)
+    if min(size) < 1:
+        raise ValueError(f"size: expected at least one pixel each way, got {size}")
     if min(x.shape[2:]) < 1:
         raise ValueError(f"x: expected at least one pixel each way, got {x.shape}")
-    return fast(resize, x)(x, (h, w)), ResizeCache(x.shape[2:], (h, w))
+    return fast(resize, x)(x, size), ResizeCache(x.shape[2:], size)
 
 
 def resize_backward(dy: Array, cache: ResizeCache) -> Array:
@@ -72,12 +68,14 @@ def resize_backward(dy: Array, cache: ResizeCache) -> Array:
 
 def resize(x: Array, size: Pair) -> Array:
     """Plain formula of `resize_forward`: rows, then columns."""
-    return _sample(_sample(x, 2, size[0]), 3, size[1])
+    y = _sample(_sample(x, 2, size[0]), 3, size[1])
+    return x.copy() if y is x else y
 
 
 def resize_grad(dy: Array, shape: Pair) -> Array:
     """Plain formula of `resize_backward`: columns, then rows."""
-    return _gather(_gather(dy, 3, shape[1]), 2, shape[0])
+    dx = _gather(_gather(dy, 3, shape[1]), 2, shape[0])
+    return dy.copy() if dx is dy else dx
 
 
 def _blocks(length: int, size: int) -> Iterator[tuple[slice, slice, np.ndarray]]:
@@ -96,7 +94,7 @@ def _blocks(length: int, size: int) -> Iterator[tuple[slice, slice, np.ndarray]]
 
 
 def _sample(x: Array, axis: int, size: int) -> Array:
-    """Interpolate along one axis: ``A x`` (axis 2) or ``x A^T`` (axis 3)."""
+    """Interpolate along one axis: ``A x`` (axis 2) or ``x A^T`` (axis 3); `x` if A is 1."""
     if x.shape[axis] == size:
         return x
     xp = array_module(x)
