@@ -24,7 +24,14 @@ from segaware_np.images import overlay, read_image, write_image, write_labels
 from segaware_np.inference import embed, evaluate, predict
 from segaware_np.metrics import Confusion, Evaluation, boundary_band
 from segaware_np.net import Net
-from segaware_np.ops.columns import col2im_forward, im2col_forward
+from segaware_np.ops.batch_norm import BatchNormCache, batch_norm_backward, batch_norm_forward
+from segaware_np.ops.columns import (
+    ColumnsCache,
+    col2im_backward,
+    col2im_forward,
+    im2col_backward,
+    im2col_forward,
+)
 from segaware_np.ops.convolution import (
     column_convolution_forward,
     convolution_backward,
@@ -35,16 +42,19 @@ from segaware_np.ops.dropout import dropout_forward
 from segaware_np.ops.embedding_loss import embedding_loss_forward
 from segaware_np.ops.join import add_forward, concat_forward
 from segaware_np.ops.mask import exponential_mask_forward, normalized_mask_forward
+from segaware_np.ops.mean_field import mean_field_backward, mean_field_forward
 from segaware_np.ops.parity import label_parity_forward
 from segaware_np.ops.pooling import average_pool_forward, max_pool_forward
 from segaware_np.ops.relu import relu_forward
 from segaware_np.ops.resize import resize_forward
+from segaware_np.ops.scale import scale_forward
 from segaware_np.ops.segaware_convolution import (
     segaware_convolution_backward,
     segaware_convolution_explicit_forward,
     segaware_convolution_forward,
 )
 from segaware_np.ops.softmax import softmax_cross_entropy_forward, softmax_forward
+from segaware_np.ops.tile import TileCache, tile_backward
 from segaware_np.train import Trainer
 from segaware_np.window import Window
 from segaware_np.xp import array_module, as_array, check_array
@@ -55,6 +65,13 @@ _, CONVOLVED = convolution_forward(X, WEIGHT, window=W3)
 _, MASKED = segaware_convolution_forward(X, MASK, WEIGHT, window=W3)
 _, MEASURED = distance_forward(X, W3)
 D = zeros(2, 9, 6, 5)
+
+
+def mean_field(f2=None, ws=None, **options):
+    options = {"window1": W3, "iterations": 1, **options}
+    return mean_field_forward(X, X, X, f2, ws, zeros(4, 4), zeros(4, 4), **options)
+
+
 
 WINDOWS = [
     (lambda: Window(0), ValueError, "kernel: expected at least 1, got 0"),
@@ -81,11 +98,19 @@ ARRAYS = [
      "x: expected shape (N, C, H, W), got (4, 6, 5)"),
     (lambda: im2col_forward(X.astype(int), W3), TypeError, "x: expected a float array, got int64"),
     (lambda: im2col_forward(None, W3), TypeError, "x: expected a NumPy or CuPy array, got None"),
+    (lambda: convolution_forward(X.astype(">f4"), WEIGHT.astype(">f4"), window=W3), TypeError,
+     "x: expected native byte order, got dtype '>f4'"),
     (lambda: relu_forward("x"), TypeError, "x: expected a NumPy or CuPy array, got str"),
 ]
 OPS = [
     (lambda: col2im_forward(zeros(2, 4, 9, 6, 5), (6, 6), W3), ValueError,
      "cols: expected shape (N, C, 9, 6, 6), got (2, 4, 9, 6, 5)"),
+    (lambda: col2im_forward(zeros(2, 4, 9, 6, 5), (6,), W3), TypeError,
+     "shape: expected a pair of integers, got (6,)"),
+    (lambda: im2col_backward(zeros(2, 4, 9, 6, 6), ColumnsCache((6, 5), W3)), ValueError,
+     "dcols: expected shape (N, C, 9, 6, 5), got (2, 4, 9, 6, 6)"),
+    (lambda: col2im_backward(zeros(2, 4, 7, 5), ColumnsCache((6, 5), W3)), ValueError,
+     "dx: expected shape (N, C, 6, 5), got (2, 4, 7, 5)"),
     (lambda: distance_forward(X, W3, norm="L3"), ValueError,
      "norm: expected 'L1' or 'L2', got 'L3'"),
     (lambda: distance_forward(X.astype("i4"), W3), TypeError, "embedding: expected a float array"),
@@ -95,12 +120,18 @@ OPS = [
      "labels: expected an integer array, got float32"),
     (lambda: label_parity_forward(np.zeros((1, 6, 5), "u1"), W3, ignore_label=256), ValueError,
      "ignore_label: 256 does not fit labels of uint8"),
+    (lambda: label_parity_forward(np.zeros((1, 6, 5), bool), W3, ignore_label=255), ValueError,
+     "ignore_label: 255 does not fit labels of bool"),
     (lambda: exponential_mask_forward(D, float("nan")), ValueError,
      "scale: expected a finite number, got nan"),
     (lambda: normalized_mask_forward(D, float("inf")), ValueError,
      "scale: expected a finite number, got inf"),
     (lambda: exponential_mask_forward(D, zeros(2)), ValueError,
-     "scale: expected one number, got shape (2,)"),
+     "scale: expected shape (), got (2,)"),
+    (lambda: exponential_mask_forward(D, "much"), TypeError,
+     "scale: expected a number or a 0-d array, got 'much'"),
+    (lambda: normalized_mask_forward(D, np.array(1)), TypeError,
+     "scale: expected a float array, got int64"),
     (lambda: exponential_mask_forward(zeros(9, 6, 5), 1.0), ValueError, "distance: expected shape"),
     (lambda: convolution_forward(X, zeros(3, 5, 3, 3), window=W3), ValueError,
      "weight: expected shape"),
@@ -137,6 +168,24 @@ OPS = [
     (lambda: add_forward(X, zeros(2, 3, 6, 5)), ValueError, "got (2, 3, 6, 5)"),
     (lambda: dropout_forward(X, 1.0, 0), ValueError, "ratio: expected a number in [0, 1), got 1.0"),
     (lambda: softmax_forward(zeros(3)), ValueError, "x: expected shape (N, C, ...) with C > 0"),
+    (lambda: softmax_cross_entropy_forward(zeros(3), labels(3)), ValueError,
+     "score: expected shape (N, C, ...) with C > 0, got (3,)"),
+    (lambda: scale_forward(X, zeros(4), axis=4), ValueError,
+     "axis: expected one of the 4 axes of x, got 4"),
+    (lambda: tile_backward(zeros(1, 7), TileCache(2, 1, (1, 4))), ValueError,
+     "dy: expected shape (1, 8), got (1, 7)"),
+    (lambda: batch_norm_backward(X, batch_norm_forward(zeros(2, 3, 6, 5))[1]), ValueError,
+     "dy: expected shape (2, 3, 6, 5), got (2, 4, 6, 5)"),
+    (lambda: batch_norm_backward(X, BatchNormCache(None, zeros(3))), ValueError,
+     "dy: expected 3 channels, got shape (2, 4, 6, 5)"),
+    (lambda: mean_field(iterations=1.5), TypeError,
+     "iterations: expected an integer of at least 1, got 1.5"),
+    (lambda: mean_field(f2=X), ValueError,
+     "f2, ws, window2: expected all three or none of them, got no ws, window2"),
+    (lambda: mean_field(f2=X, ws=zeros(4, 4), window2=Window(3)), ValueError,
+     "window2: expected outputs as large as the input"),
+    (lambda: mean_field_backward(zeros(2, 4, 6, 6), mean_field()[1]), ValueError,
+     "dq: expected shape (2, 4, 6, 5), got (2, 4, 6, 6)"),
     (lambda: softmax_cross_entropy_forward(X, labels(2, 6, 5, value=4)), ValueError,
      "labels: expected classes 0 to 3 or the ignore label"),
     (lambda: softmax_cross_entropy_forward(X, labels(2, 6, 5, value=-1)), ValueError,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -29,8 +30,10 @@ class MeanField(Layer):
         self, classes: int, window1: Window, window2: Window, iterations: int = 2
     ) -> None:
         super().__init__()
-        self.classes, self.iterations = classes, iterations
-        self.windows = {"window1": window1, "window2": window2}
+        self.classes = classes
+        self.options: dict[str, Any] = dict(
+            window1=window1, window2=window2, iterations=iterations
+        )
 
     def initialize(
         self, rng: np.random.Generator, dtype: np.dtype | str = "float32", xp: ModuleType = np
@@ -40,9 +43,7 @@ class MeanField(Layer):
 
     def forward(self, *inputs: Array) -> Array:
         matrices = [p.data for p in self.params.values()]
-        q, self.cache = mean_field_forward(
-            *inputs, *matrices, **self.windows, iterations=self.iterations
-        )
+        q, self.cache = mean_field_forward(*inputs, *matrices, **self.options)
         return q
 
     def backward(self, dy: Array, need: Need | None = None) -> tuple[Array | None, ...]:

@@ -60,7 +60,8 @@ def batch_norm_forward(
     for name, array in (("mean", mean), ("variance", variance)):
         check_array(name, array, (x.shape[1],), like=x)
     deviation = array_module(x).sqrt(variance + x.dtype.type(eps))
-    y = (x - _channels(mean, x)) / _channels(deviation, x)
+    y = x - _channels(mean, x)
+    y /= _channels(deviation, x)
     return y, BatchNormCache(None if stored else y, deviation)
 
 
@@ -70,8 +71,10 @@ def batch_norm_backward(dy: Array, cache: BatchNormCache) -> Array:
     ``dx = (dy - mean(dy) - y mean(dy y)) / deviation``
     """
     y, deviation = cache
+    check_array("dy", dy, None if y is None else y.shape, like=deviation)
+    if dy.shape[1:2] != deviation.shape:
+        raise ValueError(f"dy: expected {deviation.size} channels, got shape {dy.shape}")
     if y is not None:
-        check_array("dy", dy, y.shape, like=y)
         axes = (0, *range(2, dy.ndim))
         dy = dy - dy.mean(axes, keepdims=True) - y * (dy * y).mean(axes, keepdims=True)
     return dy / _channels(deviation, dy)

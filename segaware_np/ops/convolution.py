@@ -182,7 +182,7 @@ def correlate(y: Array, x: Array, groups: int) -> Array:
     size = shape[0] * shape[1]
     left = y.reshape(n, groups, o // groups, size)
     right = x.reshape(n, groups, x.shape[1] // groups, size)
-    return xp.matmul(left, right.swapaxes(2, 3)).sum(0).reshape(o, -1)
+    return xp.matmul(left, right.swapaxes(2, 3)).sum(0).reshape(o, x.shape[1] // groups)
 
 
 def start_output(x: Array, weight: Array, bias: Array | None, window: Window) -> Array:

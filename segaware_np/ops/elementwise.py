@@ -129,7 +129,7 @@ def product_backward(dy: Array, cache: tuple[Array, ...]) -> tuple[Array, ...]:
 
 class MaximumCache(NamedTuple):
     winner: Array  # which of the arrays is the largest
-    count: int
+    arrays: int  # how many there were
 
 
 def maximum_forward(*xs: Array) -> tuple[Array, MaximumCache]:
@@ -167,7 +167,7 @@ def maximum_forward(*xs: Array) -> tuple[Array, MaximumCache]:
 def maximum_backward(dy: Array, cache: MaximumCache) -> tuple[Array, ...]:
     """Hand each entry's gradient to the array that won it."""
     check_array("dy", dy, cache.winner.shape)
-    return tuple(dy * (cache.winner == i) for i in range(cache.count))
+    return tuple(dy * (cache.winner == i) for i in range(cache.arrays))
 
 
 def _check_alike(xs: tuple[Array, ...]) -> None:

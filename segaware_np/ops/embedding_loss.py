@@ -10,7 +10,7 @@ from segaware_np.xp import Array, array_module, check_array
 class EmbeddingLossCache(NamedTuple):
     violation: Array  # h, by how much each pair breaks its rule
     sign: Array  # dh/dd where h > 0: +1 same, -1 different, 0 ignored
-    count: Array | int
+    divisor: Array | int  # of the sum over pairs
     hinge: str
 
 

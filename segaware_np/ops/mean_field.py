@@ -9,6 +9,7 @@ from segaware_np.ops.distance import DistanceCache, distance_backward, distance_
 from segaware_np.ops.mask import MaskCache, normalized_mask_backward, normalized_mask_forward
 from segaware_np.ops.masked_sum import MaskedSumCache, masked_sum_backward, masked_sum_forward
 from segaware_np.ops.softmax import softmax_backward, softmax_forward
+from segaware_np.options import COUNT, check
 from segaware_np.window import Window
 from segaware_np.xp import Array, check_array
 
@@ -99,7 +100,8 @@ def mean_field_forward(
     Raises
     ------
     TypeError, ValueError
-        If the arrays do not go together or a window changes the size.
+        If the arrays do not go together, a window changes the size, or `iterations` is not a
+        positive integer.
 
     Notes
     -----
@@ -108,19 +110,24 @@ def mean_field_forward(
     """
     check_array("unary", unary, ("N", "C", "H", "W"))
     check_array("first_q", first_q, unary.shape, like=unary)
-    if iterations < 1:
-        raise ValueError(f"iterations: expected at least 1, got {iterations}")
-    if not (f2 is None) == (ws is None) == (window2 is None):
-        raise ValueError("f2, ws, window2: expected all three or none of them")
+    check("iterations", iterations, COUNT)
+    second = {"f2": f2, "ws": ws, "window2": window2}
+    absent = [name for name, value in second.items() if value is None]
+    if len(absent) in (1, 2):
+        raise ValueError(
+            f"f2, ws, window2: expected all three or none of them, got no {', '.join(absent)}"
+        )
     for name, matrix in (("ws", ws), ("wb", wb), ("wc", wc)):
         if matrix is not None:
             check_array(name, matrix, (unary.shape[1],) * 2, like=unary)
-    flags = list(zip(remove_center, remove_bounds, strict=True))
-    filters = [_filter("1", f1, unary, window1, scale1, flags[0])]
-    weights = [wb]
+    given, weights = [("1", f1, window1, scale1)], [wb]
     if f2 is not None and ws is not None and window2 is not None:
-        filters.append(_filter("2", f2, unary, window2, scale2, flags[1]))
+        given.append(("2", f2, window2, scale2))
         weights.append(ws)
+    for name, features, window, _ in given:
+        _check_filter(name, features, window, unary)
+    flags = zip(remove_center, remove_bounds, strict=True)
+    filters = tuple(_filter(*one[1:], *pair) for one, pair in zip(given, flags, strict=False))
 
     q, steps = first_q, []
     for _ in range(iterations):
@@ -129,7 +136,7 @@ def mean_field_forward(
         message = sum(mix(w, a, 1) for w, a in zip(weights, filtered, strict=True))
         q = unary - mix(wc, message, 1)
         steps.append(Iteration(p, filtered, message))
-    return q, MeanFieldCache(tuple(filters), tuple(weights), wc, steps)
+    return q, MeanFieldCache(filters, tuple(weights), wc, steps)
 
 
 def mean_field_backward(dq: Array, cache: MeanFieldCache) -> tuple[Array | None, ...]:
@@ -139,13 +146,15 @@ def mean_field_backward(dq: Array, cache: MeanFieldCache) -> tuple[Array | None,
     before the masks' own way back, which is walked once.
     """
     filters, weights, wc, steps = cache
+    check_array("dq", dq, steps[-1].probability.shape, like=wc)
     dunary, dwc = dq.copy(), 0
-    dweights, dmasks = [0] * len(filters), [0] * len(filters)
+    dweights: list[Array] = [0] * len(filters)
+    dmasks: list[Array] = [0] * len(filters)
     for number, (p, filtered, message) in reversed(list(enumerate(steps))):
         dpair = -dq
         dwc = dwc + correlate(dpair, message, 1)
         dmessage = mix_transposed(wc, dpair, 1)
-        dp = 0
+        dp: Array = 0
         for i, (f, w, a) in enumerate(zip(filters, weights, filtered, strict=True)):
             dweights[i] = dweights[i] + correlate(dmessage, a, 1)
             da = mix_transposed(w, dmessage, 1)
@@ -163,13 +172,16 @@ def mean_field_backward(dq: Array, cache: MeanFieldCache) -> tuple[Array | None,
     return dunary, dq, df1, df2, dws, dwb, dwc
 
 
-def _filter(
-    name: str, features: Array, unary: Array, window: Window, scale: float, flags: Flags
-) -> Filter:
+def _check_filter(name: str, features: Array, window: Window, unary: Array) -> None:
     n, _, *shape = unary.shape
     check_array(f"f{name}", features, (n, "E", *shape), like=unary)
     if window.output_shape(features.shape[2:]) != tuple(shape):
         raise ValueError(f"window{name}: expected outputs as large as the input, got {window}")
-    d, distance = distance_forward(features, window, "L2", *flags)
+
+
+def _filter(
+    features: Array, window: Window, scale: float, remove_center: bool, remove_bounds: bool
+) -> Filter:
+    d, distance = distance_forward(features, window, "L2", remove_center, remove_bounds)
     mask, softmax = normalized_mask_forward(d, scale)
     return Filter(mask, window, distance, softmax)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from segaware_np.dispatch import fast
 from segaware_np.ops.shifts import centres, shifts
 from segaware_np.window import Window
@@ -30,7 +32,8 @@ def label_parity_forward(labels: Array, window: Window, ignore_label: int | None
     Raises
     ------
     TypeError, ValueError
-        If `labels` is not an integer array of that shape at least as large as the window.
+        If `labels` is not an integer array of that shape at least as large as the window, or its
+        dtype cannot hold `ignore_label`.
 
     Examples
     --------
@@ -41,10 +44,8 @@ def label_parity_forward(labels: Array, window: Window, ignore_label: int | None
     """
     check_array("labels", labels, ("N", "H", "W"), kind="integer")
     window.output_shape(labels.shape[1:])
-    if ignore_label is not None:
-        limits = array_module(labels).iinfo(labels.dtype)
-        if not limits.min <= ignore_label <= limits.max:
-            raise ValueError(f"ignore_label: {ignore_label} does not fit labels of {labels.dtype}")
+    if ignore_label is not None and np.array(ignore_label).astype(labels.dtype) != ignore_label:
+        raise ValueError(f"ignore_label: {ignore_label} does not fit labels of {labels.dtype}")
     return fast(label_parity, labels)(labels, window, ignore_label)
 
 

@@ -33,6 +33,7 @@ def scale_forward(
     bias : array, optional
         Of the same shape.
     axis : int
+        Where they lie; counted from the end if negative.
 
     Returns
     -------
@@ -55,6 +56,9 @@ def scale_forward(
     given = scale if scale is not None else bias
     if given is None:
         raise ValueError("scale, bias: expected at least one of them")
+    if not -x.ndim <= axis < max(x.ndim, 1):
+        raise ValueError(f"axis: expected one of the {x.ndim} axes of x, got {axis}")
+    axis %= max(x.ndim, 1)
     shape = x.shape[axis : axis + given.ndim] if given.ndim else ()
     for name, array in (("scale", scale), ("bias", bias)):
         if array is not None:

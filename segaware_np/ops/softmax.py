@@ -28,9 +28,7 @@ def softmax_forward(x: Array) -> tuple[Array, Array]:
     TypeError, ValueError
         If `x` is not a floating-point array with channels.
     """
-    check_array("x", x)
-    if x.ndim < 2 or not x.shape[1]:
-        raise ValueError(f"x: expected shape (N, C, ...) with C > 0, got {x.shape}")
+    _check_channels("x", x)
     p = array_module(x).exp(x - x.real.max(1, keepdims=True))
     p /= p.sum(1, keepdims=True)
     return p, p
@@ -47,7 +45,7 @@ class CrossEntropyCache(NamedTuple):
     probability: Array
     labels: Array
     valid: Array
-    count: Array | int  # what the sum over pixels is divided by
+    divisor: Array | int  # what the sum over pixels is divided by
 
 
 NORMALIZATIONS = ("valid", "full", "batch", "none")
@@ -87,7 +85,7 @@ def softmax_cross_entropy_forward(
     >>> bool(np.isclose(loss, np.log(4)))
     True
     """
-    check_array("score", score)
+    _check_channels("score", score)
     check_array("labels", labels, (*score.shape[:1], *score.shape[2:]), kind="integer")
     if normalize not in NORMALIZATIONS:
         raise ValueError(f"normalize: expected one of {NORMALIZATIONS}, got {normalize!r}")
@@ -120,6 +118,12 @@ def softmax_cross_entropy_backward(d_loss: Array | float, cache: CrossEntropyCac
     dscore = probability - (labels[:, None] == classes)
     dscore *= (valid * (d_loss / count)).astype(probability.dtype)[:, None]
     return dscore
+
+
+def _check_channels(name: str, x: Array) -> None:
+    check_array(name, x)
+    if x.ndim < 2 or not x.shape[1]:
+        raise ValueError(f"{name}: expected shape (N, C, ...) with C > 0, got {x.shape}")
 
 
 def _count(xp: object, valid: Array, normalize: str) -> Array | int:

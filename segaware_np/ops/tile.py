@@ -10,7 +10,7 @@ from segaware_np.xp import Array, array_module, check_array
 class TileCache(NamedTuple):
     tiles: int
     axis: int
-    length: int
+    shape: tuple[int, ...]  # of x
 
 
 def tile_forward(x: Array, tiles: int, axis: int = 1) -> tuple[Array, TileCache]:
@@ -46,10 +46,12 @@ def tile_forward(x: Array, tiles: int, axis: int = 1) -> tuple[Array, TileCache]
     if not -x.ndim <= axis < x.ndim:
         raise ValueError(f"axis: expected one of the {x.ndim} axes of x, got {axis}")
     axis %= x.ndim
-    return array_module(x).concatenate([x] * tiles, axis), TileCache(tiles, axis, x.shape[axis])
+    return array_module(x).concatenate([x] * tiles, axis), TileCache(tiles, axis, x.shape)
 
 
 def tile_backward(dy: Array, cache: TileCache) -> Array:
     """``dx = sum over the copies of dy``."""
-    tiles, axis, length = cache
-    return dy.reshape(*dy.shape[:axis], tiles, length, *dy.shape[axis + 1 :]).sum(axis)
+    tiles, axis, shape = cache
+    before, (length, *after) = shape[:axis], shape[axis:]
+    check_array("dy", dy, (*before, tiles * length, *after))
+    return dy.reshape(*before, tiles, length, *after).sum(axis)
