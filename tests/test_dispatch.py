@@ -15,12 +15,19 @@ from segaware_np.dispatch import fast
 
 def plain_functions():
     for module in pkgutil.iter_modules(ops.__path__):
-        for name, function in vars(importlib.import_module(f"{ops.__name__}.{module.name}")).items():
+        contents = vars(importlib.import_module(f"{ops.__name__}.{module.name}"))
+        for name, function in contents.items():
             if inspect.isfunction(function) and function.__module__.startswith(ops.__name__):
                 yield name, function
 
 
 PLAIN = dict(plain_functions())
+
+
+def test_every_operation_is_public():
+    names = {name for name in PLAIN if name.endswith(("_forward", "_backward"))}
+    assert names == set(ops.__all__) - {"position_image"}
+    assert all(callable(getattr(ops, name)) for name in names)
 
 
 @pytest.mark.parametrize("engine", [cpu, gpu], ids=["cpu", "gpu"])

@@ -1,13 +1,12 @@
-"""Pure operations: each formula's backward stands right under its forward."""
+"""Pure operations: each formula's backward stands right under its forward.
 
-# ruff: noqa: F401  (__all__ below names them all)
+Forward and backward never write to their arguments. A cache holds the forward's inputs and
+sometimes its output, not copies of them: leave those as they are until `backward` has run.
+"""
 
-from segaware_np.ops.columns import (
-    col2im_backward,
-    col2im_forward,
-    im2col_backward,
-    im2col_forward,
-)
+from segaware_np.ops.batch_norm import batch_norm_backward, batch_norm_forward
+from segaware_np.ops.bilateral import bilateral_filter_backward, bilateral_filter_forward
+from segaware_np.ops.columns import col2im_backward, col2im_forward, im2col_backward, im2col_forward
 from segaware_np.ops.convolution import (
     column_convolution_backward,
     column_convolution_forward,
@@ -16,6 +15,18 @@ from segaware_np.ops.convolution import (
 )
 from segaware_np.ops.distance import distance_backward, distance_forward
 from segaware_np.ops.dropout import dropout_backward, dropout_forward
+from segaware_np.ops.elementwise import (
+    absolute_backward,
+    absolute_forward,
+    exponential_backward,
+    exponential_forward,
+    maximum_backward,
+    maximum_forward,
+    power_backward,
+    power_forward,
+    product_backward,
+    product_forward,
+)
 from segaware_np.ops.embedding_loss import embedding_loss_backward, embedding_loss_forward
 from segaware_np.ops.join import add_backward, add_forward, concat_backward, concat_forward
 from segaware_np.ops.mask import (
@@ -24,6 +35,12 @@ from segaware_np.ops.mask import (
     normalized_mask_backward,
     normalized_mask_forward,
 )
+from segaware_np.ops.masked_sum import masked_sum_backward, masked_sum_forward
+from segaware_np.ops.mean_field import mean_field_backward, mean_field_forward
+from segaware_np.ops.normalized_convolution import (
+    normalized_convolution_backward,
+    normalized_convolution_forward,
+)
 from segaware_np.ops.parity import label_parity_forward
 from segaware_np.ops.pooling import (
     average_pool_backward,
@@ -31,8 +48,10 @@ from segaware_np.ops.pooling import (
     max_pool_backward,
     max_pool_forward,
 )
+from segaware_np.ops.position import position_image
 from segaware_np.ops.relu import relu_backward, relu_forward
 from segaware_np.ops.resize import resize_backward, resize_forward
+from segaware_np.ops.scale import scale_backward, scale_forward
 from segaware_np.ops.segaware_convolution import (
     segaware_convolution_backward,
     segaware_convolution_explicit_backward,
@@ -45,5 +64,71 @@ from segaware_np.ops.softmax import (
     softmax_cross_entropy_forward,
     softmax_forward,
 )
+from segaware_np.ops.tile import tile_backward, tile_forward
 
-__all__ = [name for name in dir() if name.endswith(("_forward", "_backward"))]
+__all__ = [
+    "absolute_backward",
+    "absolute_forward",
+    "add_backward",
+    "add_forward",
+    "average_pool_backward",
+    "average_pool_forward",
+    "batch_norm_backward",
+    "batch_norm_forward",
+    "bilateral_filter_backward",
+    "bilateral_filter_forward",
+    "col2im_backward",
+    "col2im_forward",
+    "column_convolution_backward",
+    "column_convolution_forward",
+    "concat_backward",
+    "concat_forward",
+    "convolution_backward",
+    "convolution_forward",
+    "distance_backward",
+    "distance_forward",
+    "dropout_backward",
+    "dropout_forward",
+    "embedding_loss_backward",
+    "embedding_loss_forward",
+    "exponential_backward",
+    "exponential_forward",
+    "exponential_mask_backward",
+    "exponential_mask_forward",
+    "im2col_backward",
+    "im2col_forward",
+    "label_parity_forward",
+    "masked_sum_backward",
+    "masked_sum_forward",
+    "max_pool_backward",
+    "max_pool_forward",
+    "maximum_backward",
+    "maximum_forward",
+    "mean_field_backward",
+    "mean_field_forward",
+    "normalized_convolution_backward",
+    "normalized_convolution_forward",
+    "normalized_mask_backward",
+    "normalized_mask_forward",
+    "position_image",
+    "power_backward",
+    "power_forward",
+    "product_backward",
+    "product_forward",
+    "relu_backward",
+    "relu_forward",
+    "resize_backward",
+    "resize_forward",
+    "scale_backward",
+    "scale_forward",
+    "segaware_convolution_backward",
+    "segaware_convolution_explicit_backward",
+    "segaware_convolution_explicit_forward",
+    "segaware_convolution_forward",
+    "softmax_backward",
+    "softmax_cross_entropy_backward",
+    "softmax_cross_entropy_forward",
+    "softmax_forward",
+    "tile_backward",
+    "tile_forward",
+]
