@@ -104,10 +104,16 @@ class Net:
         Raises
         ------
         ValueError
-            If the name is taken, or an input or the layer to share with is unknown.
+            If the name or the layer is taken, or an input or the layer to share with is unknown.
         """
         if name in self.nodes or name in self.inputs:
             raise ValueError(f"name: {name!r} is taken")
+        for node in self.nodes.values():
+            if node.layer is layer:  # it remembers one forward pass, not two
+                raise ValueError(
+                    f"layer: expected a new one, got that of {node.name!r} (share=... shares "
+                    "parameters)"
+                )
         unknown = [i for i in inputs if i not in self.nodes and i not in self.inputs]
         if unknown:
             raise ValueError(f"inputs: layer {name!r} reads {unknown}, which nothing produces")
@@ -152,7 +158,7 @@ class Net:
         values = self._check_inputs(inputs, plan, wanted)
         readers = Counter(name for node in plan for name in node.inputs)
         readers.update(wanted)
-        self._ran, self._losses = (plan if keep else []), {}
+        self._ran, self._losses = [], {}
         for node in plan:
             value = node.layer.forward(*(values[name] for name in node.inputs))
             values[node.name] = value
@@ -165,6 +171,7 @@ class Net:
                 readers[name] -= 1
                 if not readers[name]:
                     values.pop(name, None)
+        self._ran = plan if keep else []
         return {name: values[name] for name in wanted}
 
     def backward(
@@ -189,7 +196,8 @@ class Net:
         RuntimeError
             If there was no forward pass to go back through.
         ValueError
-            If a name in `d_outputs` was not computed, or there is nothing to start from.
+            If a name in `d_outputs` was not computed, there is nothing to start from, or a name
+            in `inputs` is none of the network's inputs.
         """
         if not self._ran:
             raise RuntimeError("backward: needs a forward pass with keep=True before it")
@@ -200,6 +208,8 @@ class Net:
         unknown = [name for name in d_outputs if name not in ran]
         if unknown or not d_outputs:
             raise ValueError(f"d_outputs: expected names of layers that ran, got {unknown}")
+        if strange := [name for name in inputs if name not in self.inputs]:
+            raise ValueError(f"inputs: expected names out of {list(self.inputs)}, got {strange}")
         gradients, useful = dict(d_outputs), self._useful(inputs)
         for node in reversed(self._ran):
             dy = gradients.pop(node.name, None)

@@ -7,6 +7,7 @@ import pytest
 
 from segaware_np import Net, Window, layers, models
 from segaware_np.files import FormatError
+from segaware_np.inference import predict
 
 STEP = 1e-30
 
@@ -92,6 +93,41 @@ def graph(dtype="float64"):
     net.add("c", layers.Multiply(3.0), "a")
     net.add("sum", layers.Add(), "b", "c")
     return net
+
+
+ONES = np.ones((1, 3, 4, 5))
+
+
+def run(net):
+    net.forward({"x": np.ones((1, 2, 4, 5))})
+    return net
+
+
+def test_after_a_failed_forward_pass_there_is_nothing_to_go_back_through():
+    net = run(graph())
+    with pytest.raises(ValueError, match="weight: expected shape"):
+        net.forward({"x": np.ones((1, 3, 4, 5))})
+    with pytest.raises(RuntimeError, match="needs a forward pass"):
+        net.backward({"sum": ONES})
+
+
+def test_frozen_layers_keep_no_gradient():
+    rng = np.random.default_rng(2)
+    x, d = rng.standard_normal((1, 2, 4, 5)), rng.exponential(size=(1, 9, 4, 5))
+    frozen = {"lr_mult": 0.0}
+    for layer, inputs in (
+        (layers.Scale(2, **frozen), (x,)),
+        (layers.Convolution(2, 2, Window.same(3), **frozen), (x,)),
+        (layers.SegawareConvolution(2, 2, Window.same(3), scale_lr_mult=0.0, **frozen), (x, d)),
+    ):
+        layer.initialize(rng, "float64")
+        gradients = layer.backward(layer.forward(*inputs))
+        assert all(np.abs(gradient).max() > 0 for gradient in gradients)
+        assert not any(p.grad.any() for p in layer.params.values())
+
+
+def test_a_numpy_factor_does_not_change_the_dtype():
+    assert layers.Multiply(np.float64(2)).forward(np.ones(3, "float32")).dtype == "float32"
 
 
 def test_fork_gradients_add_up():
@@ -204,7 +240,9 @@ def test_weights_of_another_network_are_refused_and_nothing_is_written(tmp_path)
         (lambda n: n.forward({"x": np.ones((1, 2, 3, 3), "f4")}), TypeError, "expected float64"),
         (lambda n: n.forward({"x": [1.0]}), TypeError, "NumPy or CuPy array, got list"),
         (lambda n: n.forward({"x": np.ones((1, 2, 3, 3))}, ["z"]), ValueError, "outputs: .*'z'"),
+        (lambda n: n.add("d", n.nodes["a"].layer, "a"), ValueError, "expected a new one, .* 'a'"),
         (lambda n: n.backward(), RuntimeError, "needs a forward pass"),
+        (lambda n: run(n).backward({"sum": ONES}, ["y"]), ValueError, "out of .'x'., got .'y'."),
         (lambda n: n.loss, RuntimeError, "no loss layer ran"),
         (lambda n: Net(dtype="int32"), ValueError, "dtype: expected one of"),
         (lambda n: n.set_state({"rng": 3}), ValueError, "not the random state"),
@@ -261,6 +299,13 @@ def test_published_networks_by_complex_step(build, options):
     slope = sum(value.imag for value in out.values()) / STEP
     assert set(out) == set(losses)
     assert abs(slope - expected) <= 1e-10 * abs(expected)
+
+
+@pytest.mark.parametrize("build", [models.segaware_vgg16, models.segaware_resnet101])
+def test_published_networks_label_every_pixel(build):
+    options = {"blocks": (1, 1, 1, 1)} if build is models.segaware_resnet101 else {}
+    labels = predict(build(4, 1 / 32, **options), np.zeros((33, 40, 3), np.uint8))
+    assert labels.shape == (33, 40)
 
 
 def test_scales_of_the_resnet_share_their_weights():

@@ -131,10 +131,10 @@ class SegawareConvolution(Convolution):
 
     def forward(self, x: Array, distance: Array) -> Array:  # type: ignore[override]
         scale = self.params["scale"].data
-        self._sign = array_module(scale).sign(scale.real)
-        mask, mask_cache = exponential_mask_forward(distance, self._sign * scale)
+        sign = array_module(scale).sign(scale.real)
+        mask, mask_cache = exponential_mask_forward(distance, sign * scale)
         y, cache = segaware_convolution_forward(x, mask, *self._filter(), **self._options())
-        self.cache = mask_cache, cache
+        self.cache = sign, mask_cache, cache
         return y
 
     def backward(self, dy: Array, need: Need | None = None) -> tuple[Array | None, ...]:
@@ -142,13 +142,14 @@ class SegawareConvolution(Convolution):
         wanted = self._wanted({"x": need_x, "mask": need_distance})
         if "scale" in wanted:
             wanted = (wanted - {"scale"}) | {"mask"}
-        mask_cache, cache = self.cache
+        sign, mask_cache, cache = self.cache
         dx, dmask, dweight, dbias = segaware_convolution_backward(dy, cache, wanted)
         self._accumulate(dweight, dbias)
         if dmask is None:
             return dx, None
         d_distance, dscale = exponential_mask_backward(dmask, mask_cache)
-        self.params["scale"].accumulate(self._sign * dscale)
+        if self.params["scale"].lr_mult:
+            self.params["scale"].accumulate(sign * dscale)
         return dx, d_distance if need_distance else None
 
 
@@ -156,4 +157,5 @@ def _draw(rng: np.random.Generator, shape: tuple[int, ...], init: str | float) -
     fan_in = prod(shape[1:])
     if init == "xavier":
         return rng.uniform(-1, 1, shape) * sqrt(3 / fan_in)
-    return rng.standard_normal(shape) * (sqrt(2 / fan_in) if init == "msra" else init)
+    deviation = sqrt(2 / fan_in) if init == "msra" else float(init)
+    return rng.standard_normal(shape) * deviation

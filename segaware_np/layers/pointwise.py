@@ -34,7 +34,7 @@ class Multiply(Layer):
 
     def __init__(self, factor: float) -> None:
         super().__init__()
-        self.factor = factor
+        self.factor = float(factor)  # a NumPy scalar would change the dtype
 
     def forward(self, x: Array) -> Array:  # type: ignore[override]
         return x * self.factor
@@ -77,10 +77,11 @@ class Scale(Layer):
         return y
 
     def backward(self, dy: Array, need: Need | None = None) -> tuple[Array | None, ...]:
-        dx, *gradients = scale_backward(dy, self.cache)
+        (need_x,) = need or (True,)
+        wanted = self._wanted({"x": need_x})
+        dx, *gradients = scale_backward(dy, self.cache, wanted)
         for parameter, gradient in zip(self._pair(), gradients, strict=False):
-            if parameter.lr_mult:
-                parameter.accumulate(gradient)
+            parameter.accumulate(gradient)
         return (dx,)
 
     def _pair(self) -> list[Parameter]:
@@ -118,7 +119,7 @@ class BatchNorm(Layer):
 
 
 class Dropout(Layer):
-    """Inverted dropout in training, nothing in use."""
+    """Inverted dropout in training; in use the output is the input itself."""
 
     formula = "y = x keep / (1 - r)"
 
