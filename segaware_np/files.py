@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -49,23 +49,16 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         If the folder is missing or read-only, or the disk is full.
     """
     path = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
+    # Not by `tempfile`, whose files only the owner may read.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    with ExitStack() as failed:
+        with open(temporary, "xb") as file:
+            failed.callback(temporary.unlink)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that only the owner reads
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        failed.pop_all()
 
 
 def save_arrays(
@@ -86,15 +79,14 @@ def save_arrays(
     Raises
     ------
     ValueError
-        If the suffix is another one.
+        If the suffix is another one, or an array holds Python objects.
     OSError
         If the file cannot be written; nothing is left half written.
     """
     path, text = Path(path), json.dumps(dict(metadata or {}))
     if path.suffix == ".npz":
         with atomic_write(path) as file:
-            contents: dict[str, Any] = {_METADATA: np.array(text), **arrays}
-            np.savez(file, **contents)
+            _write_npz(file, {**arrays, _METADATA: np.array(text)})
     elif path.suffix == ".safetensors":
         save = require("safetensors.numpy", extra="safetensors").save
         plain = {name: np.asarray(array, order="C") for name, array in arrays.items()}
@@ -124,7 +116,10 @@ def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], di
         raise FileNotFoundError(f"no such file: {path}")
     try:
         arrays, text = (_read_npz if path.suffix == ".npz" else _read_safetensors)(path)
-        return arrays, json.loads(text)
+        metadata = json.loads(text)
+        if not isinstance(metadata, dict):
+            raise ValueError(f"expected a JSON object as metadata, got {text}")
+        return arrays, metadata
     except PermissionError:
         raise
     except _DAMAGE as error:
@@ -153,6 +148,14 @@ def differing_arrays(
         if name in found and kind(found[name]) != kind(w)
     ]
     return "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
+
+
+def _write_npz(file: IO[bytes], arrays: Mapping[str, np.ndarray]) -> None:
+    # `numpy.savez` would pickle objects and trip over arrays named as its own arguments are.
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
 
 
 def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], str]:

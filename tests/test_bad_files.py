@@ -197,6 +197,32 @@ def test_full_disk(empty, monkeypatch, which):
     )
 
 
+def test_arrays_of_any_name_but_no_objects(empty):
+    names = ("file", "allow_pickle", "a/b.npy", "self")  # the first two are numpy.savez's own
+    save_arrays("a.npz", {name: np.float32(i) for i, name in enumerate(names)}, {"x": 1})
+    arrays, metadata = load_arrays("a.npz")
+    assert {name: a.item() for name, a in arrays.items()} == dict(zip(names, range(4), strict=True))
+    assert metadata == {"x": 1}
+    with pytest.raises(ValueError, match="Object arrays cannot be saved"):
+        save_arrays("b.npz", {"x": np.array([{}])})
+    assert [path.name for path in empty.iterdir()] == ["a.npz"]
+
+
+def test_metadata_that_is_no_mapping(empty):
+    np.savez("a.npz", __metadata__=np.array("[1]"))
+    with pytest.raises(FormatError, match="a.npz: damaged .*expected a JSON object"):
+        models.load("a.npz")
+
+
+def test_files_have_the_permissions_of_others(empty):
+    before = os.umask(0o027)
+    try:
+        save_arrays("a.npz", {"x": X})
+    finally:
+        os.umask(before)
+    assert (empty / "a.npz").stat().st_mode & 0o777 == 0o640
+
+
 def test_interrupted_write(empty):
     (empty / "a.bin").write_text("before")
     with pytest.raises(KeyboardInterrupt), atomic_write(empty / "a.bin") as file:
