@@ -60,7 +60,8 @@ def check_network(path: Path, dtype: str, fuse: bool, xp: ModuleType = np) -> No
     net = Net(meta["prototxt"], phase="TRAIN", dtype=dtype, xp=xp, fuse=fuse)
 
     def inputs(kind: str) -> dict:
-        return {m[1]: xp.asarray(value.astype(dtype)) for m, value in matching(case, f"{kind}_(.+)")}
+        found = matching(case, f"{kind}_(.+)")
+        return {match[1]: xp.asarray(value.astype(dtype)) for match, value in found}
 
     for match, value in matching(case, r"param_(.+)_(\d+)"):
         blob = net.params[match[1]][int(match[2])]

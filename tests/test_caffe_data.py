@@ -37,7 +37,8 @@ def pairs(tmp_path: Path) -> Path:
 def data_layer(root: Path, type_: str, tops: str, more: str, transform: str = "",
                source: str = "list.txt") -> str:
     names = " ".join(f'top: "{top}"' for top in tops.split())
-    return (f'layer {{ name: "data" type: "{type_}" {names} transform_param {{ {transform} {MEAN} }} '
+    return (f'layer {{ name: "data" type: "{type_}" {names} '
+            f"transform_param {{ {transform} {MEAN} }} "
             f'image_data_param {{ source: "{root}/{source}" root_folder: "{root}" {more} }} }}\n')
 
 

@@ -71,7 +71,8 @@ def test_structure_of_the_resnet() -> None:
     for name in ("res2c_branch2a", "res3b3", "res4b22_branch2c_res05", "bn5c_branch2b_res075"):
         assert name in names
     assert net.params["res4b7_branch2b"][0] is net.params["res4b7_branch2b_res05"][0]
-    assert [name for name, b in net.learned().items() if b.lr_mult and not name.startswith("emb")] == [
+    learned = [name for name, blob in net.learned().items() if blob.lr_mult]
+    assert [name for name in learned if not name.startswith("emb")] == [
         "scaled_xy[0]", "scaled_emb[0]", "scaled_xy2[0]", "crf[0]", "crf[1]", "crf[2]"]
     assert net.blobs["crf"].shape == (1, 21, 33, 33)
     assert net.blobs["fc_fusion"].shape == (1, 21, 9, 9)

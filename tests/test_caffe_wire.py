@@ -42,11 +42,13 @@ SHAPE = field(7, field(1, bytes([2, 3])))
 def test_caffemodel_round_trip(tmp_path: Path, dtype: str) -> None:
     rng = np.random.default_rng(0)
     arrays = [rng.normal(size=shape).astype(dtype) for shape in ((2, 3, 1, 5), (4,), (), (300, 7))]
-    layers = [LayerWeights("conv1", "Convolution", arrays[:2]), LayerWeights("s", "Scale", arrays[2:])]
+    layers = [LayerWeights("conv1", "Convolution", arrays[:2]),
+              LayerWeights("s", "Scale", arrays[2:])]
     path = tmp_path / "net.caffemodel"
     write_caffemodel(path, layers, "a net")
     found = read_caffemodel(path)
-    assert [(layer.name, layer.type) for layer in found] == [("conv1", "Convolution"), ("s", "Scale")]
+    assert [(layer.name, layer.type) for layer in found] == [
+        ("conv1", "Convolution"), ("s", "Scale")]
     for layer, twin in zip(layers, found, strict=True):
         for a, b in zip(layer.blobs, twin.blobs, strict=True):
             assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
@@ -73,7 +75,8 @@ def test_protobuf_reads_what_we_write(tmp_path: Path) -> None:
 
     message("Shape", ("dim", 1, "int64", "*packed"))
     message("Blob", ("shape", 7, "Shape", ""), ("data", 5, "float", "*packed"))
-    message("Layer", ("name", 1, "string", ""), ("type", 2, "string", ""), ("blobs", 7, "Blob", "*"))
+    message("Layer", ("name", 1, "string", ""), ("type", 2, "string", ""),
+            ("blobs", 7, "Blob", "*"))
     message("Net", ("name", 1, "string", ""), ("layer", 100, "Layer", "*"))
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)

@@ -1,9 +1,10 @@
 """Caffe's files as they are: networks, weights and solvers of the authors' fork.
 
 >>> from segaware_np.caffe import Net
->>> net = Net('input: "x" input_shape { dim: 1 } layer { name: "y" type: "AbsVal" bottom: "x" top: "y" }')
->>> net.forward(x=[-2.0])["y"].tolist()
-[2.0]
+>>> net = Net('''input: "x" input_shape { dim: 2 }
+...              layer { name: "y" type: "AbsVal" bottom: "x" top: "y" }''')
+>>> net.forward(x=[-2.0, 3.0])["y"].tolist()
+[2.0, 3.0]
 """
 
 from segaware_np.caffe.net import Net

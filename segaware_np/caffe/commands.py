@@ -140,7 +140,7 @@ def label_image(net: Net, blob: str, image: np.ndarray) -> np.ndarray:
     size = tuple(d if d >= side else -(-(side + 31) // 32) * 32 - 31
                  for d, side in zip(declared, (height, width), strict=True))
     batch = np.zeros((1, 3, *size), np.float32)
-    bgr = image[..., ::-1].astype(np.float32) - np.float32(BGR_MEAN)
+    bgr = image[..., ::-1].astype(np.float32) - np.array(BGR_MEAN, np.float32)
     batch[0, :, :height, :width] = bgr.transpose(2, 0, 1)
     net.forward({net.inputs[0]: net.xp.asarray(batch)})
     scores = net.blobs[blob].data
@@ -237,5 +237,5 @@ def _read_layers(path: Path) -> list[LayerWeights]:
     known: Any = metadata.get("layers", [])
     types = dict(known) if isinstance(known, list) else {}
     order = [name for name in types if name in found] + [n for n in found if n not in types]
-    return [LayerWeights(name, str(types.get(name, "")), [found[name][k] for k in sorted(found[name])])
-            for name in order]
+    blobs = {name: [found[name][k] for k in sorted(found[name])] for name in order}
+    return [LayerWeights(name, str(types.get(name, "")), blobs[name]) for name in order]

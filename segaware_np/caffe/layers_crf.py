@@ -114,13 +114,16 @@ class NormConvMeanfield(Layer):
             make_window(self, kernel=k, pad=p, dilation=d)
             for k, p, d in zip(kernels, pads, dilations, strict=True)
         ]
-        self.scales = self._each("scale", 0.0)  # the authors' default: 0.1 stored as an integer
-        centers, bounds = self._each("remove_center", True), self._each("remove_bounds", True)
-        if min(self.scales) < 0:
-            raise self.error(f"scale: expected at least 0, got {min(self.scales)}")
-        # Without scale the authors' 'infinitely far' is as near as all the rest.
-        self.centers = [c and s > 0 for c, s in zip(centers, self.scales, strict=True)]
-        self.bounds = [b and s > 0 for b, s in zip(bounds, self.scales, strict=True)]
+        scales = self._each("scale", 0.0)  # the authors' default: 0.1 stored as an integer
+        if min(scales) < 0:
+            raise self.error(f"scale: expected at least 0, got {min(scales)}")
+        self.options: dict[str, Any] = {"iterations": param.num_iterations}
+        for i, (window, scale) in enumerate(zip(self.windows, scales, strict=True), start=1):
+            self.options.update({f"window{i}": window, f"scale{i}": scale})
+        for flag in ("remove_center", "remove_bounds"):
+            # Without scale the authors' 'infinitely far' is as near as all the rest.
+            each = zip(self._each(flag, True), scales, strict=True)
+            self.options[flag] = (*(yes and scale > 0 for yes, scale in each), False)[:2]
 
     def _each(self, field: str, default: Any) -> list[Any]:
         values = getattr(self.spec.norm_conv_meanfield_param, field)
@@ -149,18 +152,11 @@ class NormConvMeanfield(Layer):
 
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
         matrices = [p.data[0, 0] for p in self.params]
-        (unary, first_q, f1, f2), ws, (wb, wc) = self._fill(bottoms, matrices)
-        windows, scales = [*self.windows, None][:2], [*self.scales, 0.0][:2]
-        q, cache = mean_field_forward(
-            unary, first_q, f1, f2, ws, wb, wc,
-            window1=windows[0], window2=windows[1], scale1=scales[0], scale2=scales[1],
-            iterations=self.spec.norm_conv_meanfield_param.num_iterations,
-            remove_center=(*self.centers, False)[:2], remove_bounds=(*self.bounds, False)[:2],
-        )
+        q, cache = mean_field_forward(*self._arguments(bottoms, matrices), **self.options)
         return [q], cache
 
-    def _fill(self, bottoms: Sequence[Any], matrices: list[Any]) -> tuple[Any, Any, Any]:
-        return bottoms, matrices[0], matrices[1:]
+    def _arguments(self, bottoms: Sequence[Any], matrices: list[Any]) -> Sequence[Any]:
+        return [*bottoms, *matrices]
 
     def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
         dunary, dq, df1, df2, dws, dwb, dwc = mean_field_backward(dtops[0], cache)
@@ -175,8 +171,8 @@ class NospConvMeanfield(NormConvMeanfield):
     bottoms = (3, 3)
     filters = 1
 
-    def _fill(self, bottoms: Sequence[Any], matrices: list[Any]) -> tuple[Any, Any, Any]:
-        return (*bottoms, None), None, matrices
+    def _arguments(self, bottoms: Sequence[Any], matrices: list[Any]) -> Sequence[Any]:
+        return [*bottoms, None, None, *matrices]  # no f2, no Ws
 
 
 def _keeps_size(window: Window, shape: Shape) -> bool:

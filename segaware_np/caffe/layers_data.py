@@ -110,6 +110,8 @@ class _ImageList(Source):
         if self.param.shuffle:
             place = self.context.rng(self.index, 0, epoch).permutation(len(self.names))[place]
         image, labels = self.names[int(place)]
+        if labels is None:
+            raise self.error(f"{self.param.source}: expected lines 'image label'")
         rng = self.context.rng(self.index, 1, number)
         training = self.phase == "TRAIN"
         crop = self.transform.crop_size
@@ -123,8 +125,8 @@ class _ImageList(Source):
             mirror=self.transform.mirror, ignore_label=_IGNORED,
         )
         size = image.shape[:2]
-        image, labels = augment(image, labels, rng)
-        return image * np.float32(self.transform.scale), labels, size
+        pixels, filled = augment(image, labels, rng)
+        return pixels * np.float32(self.transform.scale), np.asarray(filled), size
 
     def samples(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         first = number * self.param.batch_size
@@ -154,7 +156,8 @@ class ImageSegData(_ImageList):
 
     def shapes(self, *bottoms: Shape) -> list[Shape]:
         n, _, h, w = self.image_shape()
-        return [(n, 3, h, w), (n, 1, h, w), (n, 1, 1, 2)][: len(self.spec.top)]
+        shapes: list[Shape] = [(n, 3, h, w), (n, 1, h, w), (n, 1, 1, 2)]
+        return shapes[: len(self.spec.top)]
 
     def batch(self, number: int) -> list[np.ndarray]:
         images, labels, dims = self.samples(number)
@@ -216,7 +219,7 @@ class _LabelledImages:
 
 @layer_type("HDF5Data")
 class HDF5Data(Source):
-    """Rows of the datasets named like the tops, from the files that a list names, round and round."""
+    """Rows of the datasets named like the tops, from all files of a list, round and round."""
 
     def configure(self) -> None:
         self.param = self.spec.hdf5_data_param
@@ -254,7 +257,8 @@ class HDF5Data(Source):
         places = np.arange(number * size, (number + 1) * size)
         epochs, places = places // total, places % total
         if self.param.shuffle:
-            orders = {e: self.context.rng(self.index, int(e)).permutation(total) for e in set(epochs)}
+            orders = {epoch: self.context.rng(self.index, epoch).permutation(total)
+                      for epoch in set(epochs.tolist())}
             places = np.array([orders[e][p] for e, p in zip(epochs, places, strict=True)])
         return [rows[places] for rows in self.rows]
 

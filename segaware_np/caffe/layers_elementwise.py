@@ -130,6 +130,7 @@ class Eltwise(Layer):
         return [bottoms[0]]
 
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        cache: Any
         if self.operation == "MAX":
             y, cache = ops.maximum_forward(*bottoms)
         elif self.operation == "PROD":

@@ -152,14 +152,12 @@ class DistLoss(Layer):
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
         distance, parity = bottoms[0], bottoms[1].astype(np.int32)
         same = (parity != 0).astype(np.int32)  # all that is not different is the same
-        parity = same if self.ignore is None else self._marked(same, parity)
+        if self.ignore is not None:
+            same = array_module(same).where(parity == self.ignore, np.int32(self.ignore), same)
         loss, cache = embedding_loss_forward(
-            distance, parity, self.alpha, self.beta, "linear", self.ignore, "all"
+            distance, same, self.alpha, self.beta, "linear", self.ignore, "all"
         )
         return [loss], cache._replace(hinge="squared")
-
-    def _marked(self, same: Array, parity: Array) -> Array:
-        return array_module(same).where(parity == self.ignore, np.int32(self.ignore), same)
 
     def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
         return [embedding_loss_backward(1, cache), None], []
@@ -207,7 +205,8 @@ def _scores(confusion: np.ndarray) -> list[float]:
     union = there + said - hits
     recall = [h / t for h, t in zip(hits, there, strict=True) if t]
     iou = [h / u if u else 1.0 for h, u in zip(hits, union, strict=True)]
-    return [hits.sum() / max(confusion.sum(), 1), float(np.mean(recall or [0])), float(np.mean(iou))]
+    accuracy = hits.sum() / max(confusion.sum(), 1)
+    return [accuracy, float(np.mean(recall or [0])), float(np.mean(iou))]
 
 
 @layer_type("Accuracy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -48,7 +49,7 @@ class Slice(Layer):
         if not param.slice_point and x[axis] % count:
             raise self.error(f"axis {axis} of {x} does not divide into {count} tops")
         ends = [0, *points, x[axis]]
-        self.lengths = [b - a for a, b in zip(ends, ends[1:], strict=False)]
+        self.lengths = [b - a for a, b in pairwise(ends)]
         if len(self.lengths) != count or min(self.lengths) < 1:
             raise self.error(f"slice points {points} do not cut {x} into {count} tops")
         return [(*x[:axis], length, *x[axis + 1 :]) for length in self.lengths]
@@ -115,7 +116,8 @@ class Replicate(Tile):
     """The same under another name and with other options."""
 
     def configure(self) -> None:
-        self.tiles, self.along = self.spec.replicate_param.num_copies, self.spec.replicate_param.axis
+        param = self.spec.replicate_param
+        self.tiles, self.along = param.num_copies, param.axis
         if self.tiles < 1:
             raise self.error(f"num_copies: expected at least 1, got {self.tiles}")
 
@@ -353,5 +355,6 @@ class ArgMax(Layer):
 
 def _cut(x: Any, lengths: Sequence[int], axis: int) -> list[Array]:
     ends = np.cumsum(lengths)
-    place = (slice(None),) * axis
-    return [x[(*place, slice(end - n, end))] for n, end in zip(lengths, ends.tolist(), strict=True)]
+    places = [(slice(None),) * axis + (slice(end - n, end),)
+              for n, end in zip(lengths, ends.tolist(), strict=True)]
+    return [x[place] for place in places]

@@ -111,8 +111,9 @@ class Convolution(Layer):
         n, channels, *size = self.image(bottoms[0])
         if self.from_columns and channels % self.window.size:
             raise self.error(f"{channels} channels are not columns of {self.window.size} taps")
-        if self._channels(channels) % self.groups:
-            raise self.error(f"{self._channels(channels)} channels do not make {self.groups} groups")
+        channels = self._channels(channels)
+        if channels % self.groups:
+            raise self.error(f"{channels} channels do not make {self.groups} groups")
         if not self.from_columns:
             size = list(fitted(self, self.window, bottoms[0]))
         return [(n, self.outputs, *size)]
@@ -130,6 +131,7 @@ class Convolution(Layer):
 
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
         x, params = bottoms[0], [p.data for p in self.params]
+        cache: Any
         if self.from_columns:
             n, ck, h, w = x.shape
             k = self.window.size

@@ -201,7 +201,7 @@ def _resnet(scale: str, width: float, blocks: tuple[int, int, int, int]) -> list
                _pool(f"pool1{scale}", f"conv1{scale}", 2)]
     bottom = f"pool1{scale}"
     for stage, count in enumerate(blocks, start=2):
-        inner, outer = _channels(32 * 2 ** (stage - 1), width), _channels(128 * 2 ** (stage - 1), width)
+        inner, outer = (_channels(n * 2 ** (stage - 1), width) for n in (32, 128))
         for i in range(count):
             name = f"{stage}{_letter(i, count)}"
             layers += _bottleneck(name, bottom, scale, inner, outer, stage, first=i == 0)

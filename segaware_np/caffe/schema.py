@@ -45,8 +45,9 @@ def _default(type_: str, words: list[str]) -> Any:
     if type_ not in _SCALARS:
         return words[0] if words else (type_.split("|")[0] if "|" in type_ else None)
     word = words[0] if words else {"int": "0", "float": "0", "bool": "false", "str": ""}[type_]
-    readers = {"int": int, "float": float, "bool": "true".__eq__, "str": str}
-    return readers[type_](word)
+    if type_ == "bool":
+        return word == "true"
+    return {"int": int, "float": float, "str": str}[type_](word)
 
 
 MESSAGES = _read_description(DESCRIPTION)
@@ -178,10 +179,9 @@ def _integer(text: str) -> int | None:
 def _float(text: str) -> float:
     """Caffe's floats have 32 bits, whatever the precision of the computation."""
     whole = _integer(text)  # also the hexadecimal ones
-    if whole is None:
-        whole = float(text[:-1] if text[-1] == "f" and text[-2] != "n" else text)
+    plain = text[:-1] if text[-1] == "f" and text[-2] != "n" else text
     with np.errstate(over="ignore"):
-        return float(np.float32(whole))
+        return float(np.float32(float(plain) if whole is None else whole))
 
 
 def _words(type_: str) -> str:
