@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -61,7 +62,7 @@ def run_demo(
         Steps of the solver for each network.
     seed : int
     progress : bool
-        Show the training's progress on standard error, and the scores on standard output.
+        Show the training's progress on standard error.
 
     Returns
     -------
@@ -72,10 +73,8 @@ def run_demo(
     folder.mkdir(parents=True, exist_ok=True)
     train = SyntheticScenes(_TRAIN, _SIZE, seed=2 * seed)
     test = SyntheticScenes(_TEST, _SIZE, seed=2 * seed + 1)
-    embedding = embedding_network(**_EMBEDDING, hinge="squared", seed=seed)
-    shape = {f"embedding_{key}": value for key, value in _EMBEDDING.items()}
-    plain = segmentation_network(len(train.class_names), **_NETWORK, seed=seed)
-    aware = segmentation_network(len(train.class_names), **_NETWORK, **_MASKS, **shape, seed=seed)
+    nets = _build(len(train.class_names), seed)
+    embedding, plain, aware = nets.values()
 
     metrics: dict[str, Any] = {
         "iterations": iterations,
@@ -83,12 +82,11 @@ def run_demo(
         "class_names": train.class_names,
     }
     logs = {}
-    transfer(plain.weights(), aware)  # the same start
-    for name, net in {"embedding": embedding, "plain": plain, "segaware": aware}.items():
+    for name, net in nets.items():
         if net is aware:
             transfer(embedding.weights(), aware)
         if progress:
-            print(f"training the {name} network", flush=True)
+            print(f"training the {name} network", file=sys.stderr, flush=True)
         began = time.perf_counter()
         logs[name] = _train(net, train, iterations, seed, progress)
         metrics[name] = {"seconds": time.perf_counter() - began, "loss": _last(logs[name])}
@@ -101,9 +99,6 @@ def run_demo(
     _write_pictures(folder, test, embedding, plain, aware, logs)
     with atomic_write(folder / "metrics.json") as file:
         file.write((json.dumps(metrics, indent=2) + "\n").encode())
-    if progress:
-        print(summary(metrics))
-        print(f"pictures, networks and metrics.json are in {folder}")
     return metrics
 
 
@@ -118,6 +113,16 @@ def summary(metrics: dict[str, Any]) -> str:
     ):
         lines.append(f"{name:<22} {100 * first:>6.1f} % {100 * second:>18.1f} %")
     return "\n".join(lines)
+
+
+def _build(classes: int, seed: int) -> dict[str, Net]:
+    """The three networks, the segmentation networks with the same initial weights."""
+    shape = {f"embedding_{key}": value for key, value in _EMBEDDING.items()}
+    plain = segmentation_network(classes, **_NETWORK, seed=seed)
+    aware = segmentation_network(classes, **_NETWORK, **_MASKS, **shape, seed=seed)
+    transfer(plain.weights(), aware)
+    embedding = embedding_network(**_EMBEDDING, hinge="squared", seed=seed)
+    return {"embedding": embedding, "plain": plain, "segaware": aware}
 
 
 def _train(

@@ -176,7 +176,8 @@ def test_info_says_why_there_is_no_gpu(monkeypatch):
 def test_demo(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "_SIZE", (32, 32))
     monkeypatch.setattr(demo, "_TEST", 4)
-    run(capsys, "demo", "-o", tmp_path / "new" / "demo", "--iterations", 2)
+    out = run(capsys, "demo", "-o", tmp_path / "new" / "demo", "--iterations", 2, "--quiet")
+    assert "mean IoU at boundaries" in out
     folder = tmp_path / "new" / "demo"
     assert {path.name for path in folder.iterdir()} == {
         "masks.png", "embeddings.png", "predictions.png", "losses.png", "metrics.json",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from segaware_np.commands.options import whole
-from segaware_np.demo import run_demo
+from segaware_np.demo import run_demo, summary
 
 
 def add_command(subparsers: argparse._SubParsersAction) -> None:
@@ -29,9 +29,11 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the demo."""
-    run_demo(
+    metrics = run_demo(
         options.output,
         iterations=options.iterations,
         seed=options.seed,
         progress=not options.quiet,
     )
+    print(summary(metrics))
+    print(f"pictures, networks and metrics.json are in {options.output}")
