@@ -1,0 +1,230 @@
+"""The fast forms on the CPU: equal to the plain formulas, band by band and thread by thread."""
+
+from __future__ import annotations
+
+import importlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_dispatch import PLAIN
+
+from segaware_np import cpu
+from segaware_np.cpu import gemm
+from segaware_np.testing import strategies as proofs
+from segaware_np.window import Window
+
+
+def module(name):
+    return importlib.import_module(name)  # `cpu.distance` is the function, not its module
+
+
+@pytest.fixture(scope="module", autouse=True)
+def three_threads():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module("segaware_np.threads")._state, "count", 3)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_bands():
+    """Bands of a few pixels and blocks of a channel or two, so that small images have many."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module("segaware_np.cpu.bands"), "_PIXELS", 6)
+        patch.setattr(module("segaware_np.cpu.bands"), "_COLUMN_BYTES", 600)
+        patch.setattr(module("segaware_np.cpu.distance"), "_VALUES", 6)
+        patch.setattr(module("segaware_np.cpu.distance"), "_CHANNELS", 2)
+        patch.setattr(module("segaware_np.cpu.mask"), "_VALUES", 6)
+        yield
+
+
+def compare(name, *arguments):
+    """Hold a fast form against its plain formula: values, shape, dtype, what is absent."""
+    actual, expected = cpu.__dict__[name](*arguments), PLAIN[name](*arguments)
+    if not isinstance(expected, tuple):
+        actual, expected = (actual,), (expected,)
+    for have, want in zip(actual, expected, strict=True):
+        if want is None:
+            assert have is None
+            continue
+        assert (have.shape, have.dtype) == (want.shape, want.dtype)
+        tolerance = 1e-4 if want.dtype == np.float32 else 1e-12
+        np.testing.assert_allclose(have, want, rtol=tolerance, atol=tolerance)
+    return actual
+
+
+class Problem:
+    """Inputs of a grouped convolution on a drawn geometry, perhaps with a NaN or an infinity."""
+
+    def __init__(self, geometry, dtype, seed, groups, poison=None):
+        rng, self.window, self.groups = np.random.default_rng(seed), geometry.window, groups
+        channels, outputs = groups * rng.integers(1, 4), groups * rng.integers(1, 3)
+
+        def draw(*shape):
+            return rng.standard_normal(shape).astype(dtype)
+
+        self.x = draw(*geometry.image(channels))
+        self.mask = np.abs(draw(*geometry.result(self.window.size)))
+        self.weight = draw(outputs, channels // groups, *self.window.kernel)
+        self.bias = draw(outputs)
+        self.dy = draw(*geometry.result(outputs))
+        if poison is not None:
+            self.poison(self.x, rng, poison)
+            self.poison(self.mask, rng, poison)
+
+    @staticmethod
+    def poison(array, rng, value):
+        if array.size:
+            array.flat[rng.integers(array.size)] = value
+
+
+problems = st.builds(
+    Problem,
+    proofs.geometries(min_batch=0, max_output=6),
+    proofs.dtypes(),
+    proofs.seeds(),
+    st.integers(1, 3),
+    st.sampled_from([None, None, np.nan]),
+)
+needs = st.sets(st.sampled_from(["x", "mask", "weight", "bias"]))
+
+
+@given(problems, needs, st.booleans())
+def test_convolutions(p, need, with_bias):
+    bias = p.bias if with_bias else None
+    compare("convolution", p.x, p.weight, bias, p.window, p.groups)
+    compare("convolution_grad", p.dy, p.x, p.weight, p.window, p.groups, need - {"mask"})
+    compare("segaware_convolution", p.x, p.mask, p.weight, bias, p.window, p.groups)
+    compare("segaware_convolution_grad", p.dy, p.x, p.mask, p.weight, p.window, p.groups, need)
+
+
+@given(problems, proofs.seeds())
+def test_a_nan_that_comes_back_reaches_its_own_windows_only(p, seed):
+    # dW sums over all windows: there 0 * NaN, through a tap that sees nothing, is NaN like any.
+    p.poison(p.dy, np.random.default_rng(seed), np.nan)
+    compare("convolution_grad", p.dy, p.x, p.weight, p.window, p.groups, {"x"})
+    compare(
+        "segaware_convolution_grad", p.dy, p.x, p.mask, p.weight, p.window, p.groups, {"x", "mask"}
+    )
+
+
+@given(problems, needs)
+def test_columns_and_masked_sums(p, need):
+    (cols,) = compare("im2col", p.x, p.window)
+    compare("col2im", np.nan_to_num(cols) + 1, p.x.shape[2:], p.window)
+    mask = np.nan_to_num(p.mask)
+    (y,) = compare("masked_sum", p.x, mask, p.window)
+    dy = np.random.default_rng(0).standard_normal(y.shape).astype(y.dtype)
+    compare("masked_sum_grad", dy, p.x, mask, p.window, need & {"x", "mask"})
+
+
+@given(problems, st.sampled_from(["L1", "L2"]), st.booleans(), st.booleans(), st.booleans())
+def test_distances(p, norm, remove_center, remove_bounds, ties):
+    x = np.round(p.x) if ties else p.x
+    options = p.window, norm, remove_center, remove_bounds
+    compare("distance", x, *options)
+    compare("distance_grad", p.mask, x, *options)
+
+
+@given(problems, st.sampled_from([1.0, 0.05, 0.0, -1.0]), st.sampled_from([None, "f4", "f8"]))
+def test_masks(p, scale, scale_dtype):
+    distance, dmask = p.mask, np.nan_to_num(p.mask[::-1])
+    distance = np.where(distance > 1.5, distance.dtype.type(np.inf), distance)
+    scale = scale if scale_dtype is None else np.array(scale, scale_dtype)
+    for name in ("exponential_mask", "normalized_mask"):
+        (mask,) = compare(name, distance, scale)
+        compare(f"{name}_grad", dmask, distance, scale, mask)
+
+
+# ---------------------------------------------------------------------------------------------
+# The image's border
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_what_is_not_finite_never_comes_out_at_the_other_edge(poison):
+    window, shape = Window.same(3), (1, 2, 6, 7)
+    x, mask = np.ones(shape), np.zeros((1, 9, 6, 7))
+    x[0, :, 2, 6] = poison  # at the right edge: in memory, the next row follows
+    weight = np.ones((3, 2, 3, 3))
+    covers = np.zeros((6, 7), bool)
+    covers[1:4, 5:] = True  # the windows that see it, all through a weight of 0
+    with np.errstate(invalid="ignore"):  # 0 * inf
+        y = cpu.segaware_convolution(x, mask, weight, None, window, 1)
+    assert np.array_equal(np.isnan(y[0, 0]), covers)
+    assert not y[0, 0][~covers].any()
+
+
+def test_a_mask_has_no_say_beside_the_image():
+    window = Window.same(3)
+    x, mask = np.ones((1, 1, 4, 5)), np.ones((1, 9, 4, 5))
+    outside = PLAIN["im2col"](x, window)[0, 0] == 0
+    mask[0, outside] = np.nan
+    weight, need = np.ones((1, 1, 3, 3)), {"x", "mask", "weight"}
+    y = cpu.segaware_convolution(x, mask, weight, None, window, 1)
+    gradients = cpu.segaware_convolution_grad(y, x, mask, weight, window, 1, need)
+    assert all(np.isfinite(array).all() for array in (y, *gradients[:3]))
+
+
+# ---------------------------------------------------------------------------------------------
+# Matrix products
+
+
+def stored(matrix, order):
+    """The same matrix by rows, by columns, or as a part of a larger one."""
+    if order == "part":
+        larger = np.full((matrix.shape[0] + 1, matrix.shape[1] + 3), np.nan, matrix.dtype)
+        larger[1:, 2:-1] = matrix
+        return larger[1:, 2:-1]
+    return np.array(matrix, order=order)
+
+
+@pytest.fixture(params=["BLAS", "NumPy"])
+def product(request, monkeypatch):
+    if request.param == "NumPy":  # as where SciPy's BLAS has integers of another width
+        monkeypatch.setattr(module("segaware_np.cpu.gemm"), "_blas", lambda char: None)
+    return module("segaware_np.cpu.gemm").gemm
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0, -0.5])
+def test_gemm(product, beta):
+    rng = np.random.default_rng(0)
+    for dtype in "fd":
+        for m, n, k in [
+            (3, 4, 5),
+            (1, 4, 5),
+            (3, 1, 5),
+            (3, 4, 1),
+            (0, 4, 5),
+            (3, 0, 2),
+            (2, 3, 0),
+        ]:
+            for order_a in ("C", "F", "part"):
+                for order_b in ("C", "F", "part"):
+                    a = stored(rng.standard_normal((m, k)).astype(dtype), order_a)
+                    b = stored(rng.standard_normal((k, n)).astype(dtype), order_b)
+                    c = stored(rng.standard_normal((m, n)).astype(dtype), "part")
+                    expected = a @ b + beta * c
+                    if beta == 0:
+                        c[:] = np.nan  # not to be read
+                    product(a, b, c, beta)
+                    np.testing.assert_allclose(c, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_gemm_writes_nothing_beside_its_part():
+    larger = np.zeros((4, 6), "float32")
+    gemm.gemm(np.ones((2, 3), "float32"), np.ones((3, 3), "float32"), larger[1:3, 2:5], beta=1)
+    expected = np.zeros((4, 6))
+    expected[1:3, 2:5] = 3
+    assert np.array_equal(larger, expected)
+
+
+def test_gemm_refuses_matrices_that_blas_cannot_describe():
+    a = np.ones((4, 6), "float32")[::2, ::2]
+    with pytest.raises(ValueError, match="contiguous rows or columns"):
+        gemm.gemm(a, np.ones((3, 2), "float32"), np.ones((2, 2), "float32"))
+
+
+def test_scipys_blas_is_recognised():
+    assert module("segaware_np.cpu.gemm")._blas("f") is not None
+    assert module("segaware_np.cpu.gemm")._blas("d") is not None

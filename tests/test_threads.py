@@ -1,0 +1,262 @@
+"""Threads of the CPU path: how many there are, and what callers, forks and errors do to them."""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from segaware_np import cpu, threads
+from segaware_np.cpu import workspace
+from segaware_np.threads import get_num_threads, parallel, set_num_threads
+from segaware_np.window import Window
+
+
+@pytest.fixture(autouse=True)
+def restored(monkeypatch):
+    monkeypatch.setattr(threads._state, "count", threads._state.count)
+
+
+def default(monkeypatch, value=None):
+    if value is None:
+        monkeypatch.delenv(threads.VARIABLE, raising=False)
+    else:
+        monkeypatch.setenv(threads.VARIABLE, value)
+    threads._state.count = None
+    return get_num_threads()
+
+
+def test_the_count_is_what_was_set():
+    set_num_threads(np.int64(3))
+    assert get_num_threads() == 3
+    for count, error in ((0, ValueError), (-1, ValueError), (1.5, TypeError), ("2", TypeError)):
+        with pytest.raises(error, match="count: expected"):
+            set_num_threads(count)
+    assert get_num_threads() == 3
+
+
+def test_the_environment_gives_the_default(monkeypatch):
+    assert default(monkeypatch, "5") == 5
+    for text in ("0", "-2", "many", "1.5"):
+        with pytest.raises(ValueError, match=f"SEGAWARE_NUM_THREADS: .* got '{text}'"):
+            default(monkeypatch, text)
+
+
+@pytest.mark.parametrize(
+    ("files", "processors"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu.max": "max 100000\n"}, float("inf")),
+        ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, float("inf")),
+        ({"cpu.max": "damaged"}, float("inf")),
+        ({}, float("inf")),
+    ],
+)
+def test_the_quota_of_a_container(tmp_path, files, processors):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert threads._quota(tmp_path) == processors
+
+
+def test_the_default_keeps_within_quota_and_affinity(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    for quota, count in ((float("inf"), 8), (2.5, 3), (0.2, 1), (64, 8)):
+        monkeypatch.setattr(threads, "_quota", lambda quota=quota: quota)
+        assert default(monkeypatch) == count
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_results_come_in_the_order_of_the_jobs(count):
+    set_num_threads(count)
+
+    def work(job):
+        time.sleep(0.001 * (job % 3))
+        return job**2
+
+    assert parallel(work, range(20)) == [job**2 for job in range(20)]
+    assert parallel(work, []) == []
+
+
+def test_jobs_run_in_several_threads_and_calls_from_inside_in_their_own():
+    set_num_threads(3)
+    meeting = threading.Barrier(3, timeout=30)
+
+    def inner(job):
+        return threading.get_ident()
+
+    def work(job):
+        meeting.wait()  # broken, unless three jobs run at the same time
+        return threading.get_ident(), set(parallel(inner, range(5)))
+
+    results = parallel(work, range(3))
+    assert len({caller for caller, _ in results}) == 3
+    assert all(inner == {caller} for caller, inner in results)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_error_comes_out_when_all_jobs_have_ended(count):
+    set_num_threads(count)
+    running = []
+
+    def work(job):
+        running.append(job)
+        time.sleep(0.005)
+        running.remove(job)
+        if job == 1:
+            raise KeyError(job)
+
+    with pytest.raises(KeyError, match="1"):
+        parallel(work, range(50))
+    assert not running
+    assert parallel(str, [1, 2]) == ["1", "2"]
+
+
+def test_jobs_keep_the_callers_error_state():
+    set_num_threads(3)
+    meeting = threading.Barrier(3, timeout=30)
+
+    def work(job):
+        meeting.wait()
+        return np.geterr()["divide"]
+
+    with np.errstate(divide="raise"):
+        assert parallel(work, range(3)) == ["raise"] * 3
+
+
+def blas_threads():
+    return [library.num_threads for library in threads._state.libraries]
+
+
+def test_blas_has_one_thread_inside_and_its_own_number_again_afterwards():
+    pytest.importorskip("threadpoolctl")
+    parallel(str, [1])
+    before = blas_threads()
+    threads._state.set_blas([2] * len(before))
+    try:
+        set_num_threads(2)
+        inside = parallel(lambda job: blas_threads(), range(4))
+        assert inside == [[1] * len(before)] * 4
+        assert blas_threads() == [2] * len(before)
+        with pytest.raises(ZeroDivisionError):
+            parallel(lambda job: 1 // job, [1, 0])
+        assert blas_threads() == [2] * len(before)
+    finally:
+        threads._state.set_blas(before)
+
+
+def test_without_threadpoolctl_jobs_run_one_after_the_other(monkeypatch):
+    monkeypatch.setattr(threads._state, "libraries", None)
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    set_num_threads(4)
+    assert set(parallel(lambda job: threading.get_ident(), range(9))) == {threading.get_ident()}
+    assert threads._state.libraries == []
+
+
+def _child(queue):
+    queue.put(parallel(lambda job: job + 1, range(8)))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_child_has_threads_of_its_own():
+    set_num_threads(3)
+    parallel(str, range(8))  # the pool's threads exist, and will not exist in the child
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+
+    def fork(job):  # a fork while other threads are at work
+        child = context.Process(target=_child, args=(queue,))
+        child.start()
+        result = queue.get(timeout=60)
+        child.join(60)
+        return result, child.exitcode
+
+    expected = list(range(1, 9)), 0
+    assert fork(None) == expected
+    assert parallel(fork, [1]) == [expected]
+    assert parallel(str, range(3)) == ["0", "1", "2"]
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("threadpoolctl") is None, reason="threadpoolctl is not installed"
+)
+def test_a_program_ends_with_its_pool_alive():
+    code = (
+        "from segaware_np.threads import *; from segaware_np.threads import parallel;"
+        "set_num_threads(3); print(parallel(abs, [-1, -2, -3]))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (run.stdout, run.stderr) == ("[1, 2, 3]\n", "")
+
+
+def step(seed=0, size=(70, 60)):
+    """Every gradient of a segmentation-aware convolution with a mask made from an embedding."""
+    rng, window = np.random.default_rng(seed), Window.same(3, dilation=2)
+    x, e = rng.standard_normal((2, 3, 8, *size), dtype="float32")
+    weight = rng.standard_normal((5, 8, 3, 3), dtype="float32")
+    d = cpu.distance(e, window, "L1", False, True)
+    mask = cpu.exponential_mask(d, 0.1)
+    y = cpu.segaware_convolution(x, mask, weight, None, window, 1)
+    need = {"x", "mask", "weight", "bias"}
+    dx, dmask, dweight, dbias = cpu.segaware_convolution_grad(y, x, mask, weight, window, 1, need)
+    dd, ds = cpu.exponential_mask_grad(dmask, d, 0.1, mask)
+    de = cpu.distance_grad(dd, e, window, "L1", False, True)
+    return [y, dx, dweight, dbias, ds, de, cpu.masked_sum(x, mask, window)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_results_are_the_same_bit_for_bit_for_a_number_of_threads(count):
+    set_num_threads(count)
+    first = step()
+    for _ in range(10):
+        for have, want in zip(step(), first, strict=True):
+            assert np.array_equal(have, want)
+    set_num_threads(3)
+    for have, want in zip(step(), first, strict=True):
+        np.testing.assert_allclose(have, want, rtol=1e-4, atol=1e-4)
+
+
+def test_callers_may_use_threads_of_their_own():
+    seeds, results = range(8), {}
+
+    def call(seed):
+        results[seed] = [step(seed) for _ in range(3)]
+
+    set_num_threads(3)
+    callers = [threading.Thread(target=call, args=(seed,)) for seed in seeds]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    for seed in seeds:
+        expected = step(seed)
+        for result in results[seed]:
+            assert all(np.array_equal(a, b) for a, b in zip(result, expected, strict=True))
+
+
+def test_iterations_ask_for_no_more_memory():
+    def scratch():
+        return {n: (b.size, b.ctypes.data) for n, b in workspace._workspace.blocks.items()}
+
+    set_num_threads(1)  # all scratch memory belongs to this thread
+    step()
+    tracemalloc.start()
+    try:
+        before, held = scratch(), tracemalloc.get_traced_memory()[0]
+        for seed in range(20):
+            step(seed)
+        gc.collect()
+        assert scratch() == before != {}
+        assert tracemalloc.get_traced_memory()[0] - held < 2**15
+    finally:
+        tracemalloc.stop()
