@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 from caffe_cases import cases, check_network
+
+from segaware_np.caffe import Net, Solver
+from segaware_np.caffe.published import segaware_vgg16
 
 pytest_plugins = "segaware_np.testing.cuda.plugin"
 
@@ -14,3 +18,26 @@ pytest_plugins = "segaware_np.testing.cuda.plugin"
 @pytest.mark.parametrize("path", cases(solver=False))
 def test_network(cupy: ModuleType, path: Path) -> None:
     check_network(path, "float32", fuse=True, xp=cupy)
+
+
+def test_training_and_its_files(cupy: ModuleType, tmp_path: Path) -> None:
+    """Two iterations of a small VGG-16, as with NumPy, and a snapshot taken up again."""
+    rng = np.random.default_rng(0)
+    arrays = {"data": rng.normal(0, 40, (1, 3, 33, 33)).astype("f4"),
+              "label": rng.integers(0, 3, (1, 1, 33, 33)).astype("f4")}
+    text = 'type: "Adam" base_lr: 0.001 lr_policy: "fixed" momentum: 0.9'
+    runs = []
+    for xp in (np, cupy):
+        net = Net(segaware_vgg16(1 / 32, 33, classes=3), phase="TRAIN", xp=xp)
+        solver = Solver(text, net=net)
+        on_device = {name: xp.asarray(array) for name, array in arrays.items()}
+        losses = [solver.step(1, lambda fed=on_device: fed) for _ in range(2)]
+        runs.append((solver, losses))
+    (_, plain), (solver, losses) = runs
+    np.testing.assert_allclose(losses, plain, 1e-3)
+    path = solver.snapshot(tmp_path / "run")
+    again = Solver(text, net=Net(segaware_vgg16(1 / 32, 33, classes=3), phase="TRAIN", xp=cupy))
+    again.restore(path)
+    for name, blob in solver.net.learned().items():
+        twin = again.net.learned()[name].data
+        np.testing.assert_array_equal(cupy.asnumpy(twin), cupy.asnumpy(blob.data))
