@@ -7,9 +7,9 @@ import pytest
 from segaware_np import kernels
 from segaware_np.testing.cuda import nvrtc
 
-# Registers a thread, at most: 64 leave a GPU room for 1024 threads. The tiles of the
-# convolution trade threads for registers.
-CEILING = {"convolution": 200, "columns": 104, "distance": 136}
+# Registers a thread, at most: 80 let 768 threads share a multiprocessor. What keeps many sums
+# at once trades threads for registers.
+CEILING = {"convolution": 184, "columns": 104, "distance": 136}
 PAIRS = [(s, e) for s in kernels.CATALOG for e in kernels.element_types(s)]
 
 
@@ -45,7 +45,7 @@ def test_compiles_without_spills(compiler, count, source, element, architecture)
     usage = compiler.compile(kernels.source_code(source), names, architecture, f"{source}.cu")
     spilled = {name: use.spill_bytes for name, use in usage.items() if use.spill_bytes}
     assert not spilled
-    ceiling = CEILING.get(source, 64)
+    ceiling = CEILING.get(source, 80)
     assert max(use.registers for use in usage.values()) <= ceiling, usage
     count += names
 

@@ -175,10 +175,7 @@ EMULATOR Fiber* take_fiber() {
   // serve another thread; the rest are made anew, lest an old order hide a new race.
   std::swap(idle[random_below(idle_count)], idle[idle_count - 1]);
   Fiber& fiber = *idle[idle_count - 1];
-  if (fiber.informed && fiber.tsan_fiber) {
-    __tsan_destroy_fiber(fiber.tsan_fiber);
-    fiber.tsan_fiber = nullptr;
-  }
+  if (fiber.informed && fiber.tsan_fiber) forget(fiber);
   if (!fiber.tsan_fiber) fiber.tsan_fiber = __tsan_create_fiber(0);
   fiber.informed = false;
 #endif
