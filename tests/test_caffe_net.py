@@ -317,6 +317,7 @@ def test_input_declarations() -> None:
         (data() + conv("c", "x", "kernel_size: 0"), "kernel: expected at least 1"),
         (data() + conv("c", "x", "kernel_size: 1 group: 2"), "num_output 3 and group 2"),
         (data() + conv("c", "x", "kernel_size: 1 axis: 2"), "channels are axis 1"),
+        (data(c=99999) + conv("c", "x", "kernel_h: 99 kernel_w: 99 pad: 99"), "beyond all reason"),
         (data() + conv("c", "x", "kernel_size: 1", "param { } param { } param { }"),
          "3 param for 2 parameters"),
         (data() + layer("p", "Pooling", "x", "pooling_param { pool: STOCHASTIC kernel_size: 2 }"),

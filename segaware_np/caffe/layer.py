@@ -36,10 +36,10 @@ class Context:
 
 
 class Declaration(NamedTuple):
-    """A parameter that a layer needs: its shape, and its initial values as a filler or an array."""
+    """A parameter that a layer needs: its shape, and what fills it at the start."""
 
     shape: Shape
-    initial: Message | np.ndarray
+    initial: Message | Callable[[Shape], np.ndarray]
 
 
 class Layer:
@@ -163,7 +163,7 @@ def check_shape(where: Message, shape: Sequence[int]) -> Shape:
     size = 1
     for dim in shape:
         size *= dim
-        if dim < 0 or size > 2**40 or len(shape) > 32:
+        if dim < 0 or size > 2**31 or len(shape) > 32:
             raise where.error(f"not a shape of an array: {tuple(shape)}")
     return tuple(shape)
 

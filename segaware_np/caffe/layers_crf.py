@@ -146,9 +146,9 @@ class NormConvMeanfield(Layer):
         return [unary]
 
     def declare(self, *bottoms: Shape) -> list[Declaration]:
-        eye = np.eye(bottoms[0][1])
-        start = [eye] * self.filters + [-eye]  # the Potts model
-        return [Declaration((1, 1, *eye.shape), matrix[None, None]) for matrix in start]
+        shape = (1, 1, bottoms[0][1], bottoms[0][1])
+        potts = Declaration(shape, lambda shape: -_identity(shape))
+        return [Declaration(shape, _identity)] * self.filters + [potts]
 
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
         matrices = [p.data[0, 0] for p in self.params]
@@ -173,6 +173,10 @@ class NospConvMeanfield(NormConvMeanfield):
 
     def _arguments(self, bottoms: Sequence[Any], matrices: list[Any]) -> Sequence[Any]:
         return [*bottoms, None, None, *matrices]  # no f2, no Ws
+
+
+def _identity(shape: Shape) -> np.ndarray:
+    return np.eye(shape[-1]).reshape(shape)
 
 
 def _keeps_size(window: Window, shape: Shape) -> bool:

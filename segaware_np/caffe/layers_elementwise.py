@@ -213,7 +213,7 @@ class Scale(Layer):
 
     def declare(self, *bottoms: Shape) -> list[Declaration]:
         _, shape = self._place(bottoms)
-        one = self.param.filler if "filler" in self.param else np.ones(shape)
+        one = self.param.filler if "filler" in self.param else np.ones
         out = [Declaration(shape, one)] if self.learns_factor else []
         return out + [Declaration(shape, self.param.bias_filler)] * self.bias
 
@@ -271,7 +271,7 @@ class BatchNorm(Layer):
 
     def declare(self, *bottoms: Shape) -> list[Declaration]:
         channels = bottoms[0][1]
-        return [Declaration(shape, np.zeros(shape)) for shape in ((channels,), (channels,), (1,))]
+        return [Declaration(shape, np.zeros) for shape in ((channels,), (channels,), (1,))]
 
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
         x, param = bottoms[0], self.spec.batch_norm_param

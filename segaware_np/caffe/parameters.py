@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import numpy as np
+from math import prod
 
 from segaware_np.caffe.blobs import ParameterBlob
 from segaware_np.caffe.fillers import fill
 from segaware_np.caffe.layer import Declaration, Layer
 from segaware_np.caffe.schema import Message
+
+MAX_SIZE = 1 << 28  # numbers of one parameter; the largest of VGG-16 has 1 << 26.6
 
 
 def make_parameters(
@@ -38,6 +39,8 @@ def make_parameters(
     rng = layer.context.rng(layer.index)
     out = []
     for k, (shape, initial) in enumerate(declared):
+        if prod(shape) > MAX_SIZE:
+            raise layer.error(f"a parameter of shape {shape} is beyond all reason")
         spec = specs[k] if k < len(specs) else Message("ParamSpec")
         if spec.name and spec.name in named:
             blob = named[spec.name]
@@ -45,7 +48,7 @@ def make_parameters(
             if blob.data.shape != shape:  # permitted to differ: another view of the same numbers
                 blob = _view(blob, shape)
         else:
-            values = initial if isinstance(initial, np.ndarray) else fill(initial, shape, rng)
+            values = initial(shape) if callable(initial) else fill(initial, shape, rng)
             data = layer.context.xp.array(values, layer.context.dtype)  # a copy: nobody else's
             rate = 0.0 if layer.type == "BatchNorm" else spec.lr_mult  # statistics, not learned
             wanted = layer.type != "BatchNorm" and (rate != 0 or forced)
@@ -65,7 +68,7 @@ def _view(blob: ParameterBlob, shape: tuple[int, ...]) -> ParameterBlob:
 def _check_shared(
     layer: Layer, spec: Message, blob: ParameterBlob, shape: tuple[int, ...]
 ) -> None:
-    loose = spec.share_mode == "PERMISSIVE" and int(np.prod(shape)) == blob.data.size
+    loose = spec.share_mode == "PERMISSIVE" and prod(shape) == blob.data.size
     if blob.data.shape != shape and not loose:
         raise layer.error(f"shared parameter {spec.name!r} has shape {blob.data.shape}, "
                           f"this layer needs {shape}")
