@@ -36,6 +36,7 @@ def small_bands():
         patch.setattr(module("segaware_np.cpu.distance"), "_VALUES", 6)
         patch.setattr(module("segaware_np.cpu.distance"), "_CHANNELS", 2)
         patch.setattr(module("segaware_np.cpu.mask"), "_VALUES", 6)
+        patch.setattr(module("segaware_np.cpu.planes"), "_BYTES", 200)
         yield
 
 
@@ -135,6 +136,18 @@ def test_masks(p, scale, scale_dtype):
     for name in ("exponential_mask", "normalized_mask"):
         (mask,) = compare(name, distance, scale)
         compare(f"{name}_grad", dmask, distance, scale, mask)
+
+
+@given(problems, st.integers(1, 9), st.integers(1, 9))
+def test_pooling_and_resizing(p, height, width):
+    x, count = np.nan_to_num(p.x), p.dy.shape[2:]
+    (y,) = compare("max_pool", x, p.window, count)
+    y = np.where(np.isinf(y), y.dtype.type(0), y)  # a window that lies in the padding
+    compare("max_pool_grad", y + 1, x, y, p.window)
+    (y,) = compare("average_pool", x, p.window, count)
+    compare("average_pool_grad", y, x.shape[2:], p.window)
+    (y,) = compare("resize", x, (height, width))
+    compare("resize_grad", y, x.shape[2:])
 
 
 # ---------------------------------------------------------------------------------------------

@@ -15,8 +15,18 @@ from segaware_np.cpu.mask import (
     normalized_mask_grad,
 )
 from segaware_np.cpu.masked_sum import masked_sum, masked_sum_grad
+from segaware_np.cpu.planes import (
+    average_pool,
+    average_pool_grad,
+    max_pool,
+    max_pool_grad,
+    resize,
+    resize_grad,
+)
 
 __all__ = [
+    "average_pool",
+    "average_pool_grad",
     "col2im",
     "convolution",
     "convolution_grad",
@@ -27,8 +37,12 @@ __all__ = [
     "im2col",
     "masked_sum",
     "masked_sum_grad",
+    "max_pool",
+    "max_pool_grad",
     "normalized_mask",
     "normalized_mask_grad",
+    "resize",
+    "resize_grad",
     "segaware_convolution",
     "segaware_convolution_grad",
 ]

@@ -130,7 +130,7 @@ def _backward(
 ) -> tuple[Gradient, Gradient, Gradient, Gradient]:
     problem = _Problem(x, mask, weight, window, groups)
     dy = np.ascontiguousarray(dy)
-    dx = np.zeros_like(problem.images)
+    dx = np.zeros(problem.images.shape, x.dtype)
     wanted = mask is not None and "mask" in need
     dmask = np.zeros((len(x), window.size, *problem.windows.count), x.dtype) if wanted else None
 
@@ -163,7 +163,7 @@ class _Share:
 
     def __init__(self, problem: _Problem, need: Collection[str]) -> None:
         self.problem, self.need = problem, need
-        self.weight = np.zeros_like(problem.matrix)
+        self.weight = np.zeros(problem.matrix.shape, problem.matrix.dtype)
         self.bias = np.zeros(len(problem.matrix), problem.matrix.dtype)
         self.borders: list[tuple[int, int, np.ndarray]] = []
 
