@@ -29,6 +29,9 @@ template <typename A, int TILE_O> struct Threads {
   static constexpr int WINDOWS = TILE_P / COLS;       // windows of a thread ...
   static constexpr int RUN = WINDOWS < 4 ? WINDOWS : 4;  // ... in runs of neighbours (one load)
 
+  // The widest tile has no registers left for the factors of all STEP channels at once.
+  static constexpr int UNROLLED = WINDOWS == 8 ? STEP / 2 : STEP;
+
   A sum[OUTPUTS][WINDOWS] = {};
 
   __device__ static int output(int o) { return threadIdx.x / COLS * OUTPUTS + o; }
@@ -37,7 +40,7 @@ template <typename A, int TILE_O> struct Threads {
   }
   __device__ void add(const A (&weights)[STEP][TILE_O + PAD],
                       const A (&columns)[STEP][TILE_P + PAD]) {
-#pragma unroll 4  // all 8 at once need more registers than there are
+#pragma unroll UNROLLED
     for (int j = 0; j < STEP; ++j) {
       A left[OUTPUTS], right[WINDOWS];
 #pragma unroll
@@ -174,12 +177,11 @@ __device__ __forceinline__ void convolve(const T* __restrict__ x, const T* __res
         neighbour = mine < windows ? window.neighbour(corner, row, col) : -1;
         if (MASKED && neighbour >= 0) attended = widen(attention[(Index)k * windows + mine]);
       }
-      const T* at_c0 = image + (Index)c0 * pixels + neighbour;
 #pragma unroll
       for (int j = 0; j < STEP; ++j) {
         column[j] = 0;
         if (neighbour >= 0 && c0 + j < channels)
-          column[j] = attended * widen(at_c0[(Index)j * pixels]);
+          column[j] = attended * widen(image[(Index)(c0 + j) * pixels + neighbour]);
       }
 #pragma unroll
       for (int j = 0; j < WEIGHTS; ++j) {
