@@ -70,7 +70,7 @@ def label_parity(labels: Array, window: Window, ignore_label: int | None) -> Arr
 def _ignore(same: Array, centre: Array, labels: Array, window: Window, ignore_label: int) -> None:
     """Write the ignore label over every entry that has it at either end or has no centre."""
     xp = array_module(labels)
-    ignored = xp.full(same.shape, ignore_label == 0)  # neighbours outside the image are label 0
+    ignored = xp.zeros(same.shape, bool)
     for k, inside_k, there in shifts(labels.shape[1:], window):
         ignored[:, k][inside_k] = labels[there] == ignore_label
     ignored |= centre[:, None]
