@@ -45,5 +45,6 @@ def show(axes, picture, title, **options):
         picture = np.moveaxis(picture[0], 0, -1)
     axes.imshow(picture.squeeze().clip(0, 1) if picture.ndim == 3 else picture, **options)
     axes.set_title(title, fontsize=9)
+    axes.spines[:].set_visible(False)
     axes.set_xticks([])
     axes.set_yticks([])

@@ -65,7 +65,7 @@ assert np.allclose(y.reshape(2, 16), product)
 
 side = 24 if SMALL else 60
 i, j = np.mgrid[:side, :side]
-picture = (((i // 6 + j // 6) % 2) + i / side).astype(float)[None, None]
+picture = np.sin(np.hypot(i - side / 3, j - side / 4) / 2.5)[None, None]
 edges = np.array([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])[None, None]
 figure, panels = plt.subplots(1, 4, figsize=(9, 2.6))
 show(panels[0], picture[0, 0], "image")

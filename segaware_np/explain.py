@@ -270,9 +270,10 @@ def _flops(layer: Layer, arrays: list[Array], output: Array) -> int:
             distance = arrays[1]  # exp and a product for the mask, one product for each neighbour
             count += distance.size * (2 + arrays[0].shape[1])
         return count
-    if isinstance(layer, (Distance, EmbeddingLoss)):
-        taps = output.size if output.ndim else arrays[0][:, 0].size * layer.window.size
-        return 3 * arrays[0].shape[1] * taps  # difference, size, sum
+    if isinstance(layer, Distance):
+        return 3 * arrays[0].shape[1] * output.size  # difference, absolute value, sum
+    if isinstance(layer, EmbeddingLoss):
+        return 3 * arrays[0].size * layer.window.size
     return max(output.size, *(array.size for array in arrays))
 
 

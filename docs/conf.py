@@ -1,0 +1,63 @@
+"""Sphinx: pages in MyST markdown, the reference from the docstrings, the course from examples/."""
+
+import os
+import re
+import sys
+from importlib import import_module
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+sys.path.insert(0, str(ROOT))
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+
+from segaware_np import __version__  # noqa: E402  (from this checkout, not an installed one)
+
+project = "segaware_np"
+author = copyright = "the segaware_np developers"
+release = version = __version__
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+    "sphinx_gallery.gen_gallery",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["_build"]
+default_role = "py:obj"
+html_theme = "furo"
+html_title = "segaware_np"
+
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+autosummary_generate = True
+autosummary_context = {  # modules whose names come from elsewhere
+    "exporting": [
+        name
+        for name in re.findall(
+            r"^   (segaware_np[\w.]*)$", (HERE / "reference.md").read_text(), re.M
+        )
+        if hasattr(import_module(name), "__all__")
+    ]
+}
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the docstrings say it in words, with shapes
+numpydoc_show_class_members = False
+numpydoc_class_members_toctree = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "gallery",
+    "within_subsection_order": "FileNameSortKey",
+    "ignore_pattern": r"course\.py",
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "show_signature": False,
+    "write_computation_times": False,
+    "remove_config_comments": True,
+}
