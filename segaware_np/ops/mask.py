@@ -107,7 +107,8 @@ def normalized_mask(distance: Array, scale: Array | float) -> Array:
     removed, finite = _split(distance)
     logits = -scale * finite
     top = xp.where(removed, -xp.inf, logits.real).max(1, keepdims=True)
-    mask = xp.exp(logits - xp.where(xp.isinf(top), 0, top))
+    # Removed entries are out of the maximum: without the 0 here their exponential may overflow.
+    mask = xp.exp(xp.where(removed, 0, logits - xp.where(xp.isinf(top), 0, top)))
     mask[removed] = 0
     mask += removed.all(1, keepdims=True)  # the same weight for all, where all are removed
     mask /= mask.sum(1, keepdims=True)
