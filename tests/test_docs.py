@@ -4,8 +4,12 @@ import ast
 import doctest
 import importlib
 import inspect
+import os
 import pkgutil
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,6 +66,21 @@ def test_code_blocks_run(page, tmp_path, monkeypatch):
             exec(compile(block, str(page), "exec"), namespace)
     finally:
         settings.load_profile(profile)
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path):
+    for module in ("sphinx", "myst_parser", "numpydoc", "sphinx_gallery", "furo", "skimage"):
+        pytest.importorskip(module, reason=f"{module} is not installed")
+    for folder in ("docs", "examples"):  # the build writes beside the pages
+        ignore = shutil.ignore_patterns("_build", "generated", "gallery")
+        shutil.copytree(DOCS.parent / folder, tmp_path / folder, ignore=ignore)
+    (tmp_path / "segaware_np").symlink_to(DOCS.parent / "segaware_np")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "docs", "site"]
+    environment = {**os.environ, "SEGAWARE_EXAMPLES": "small", "MPLBACKEND": "Agg"}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-5000:]
+    assert (tmp_path / "site" / "gallery" / "index.html").exists()
 
 
 def test_derivations_show_code_for_every_equation():
