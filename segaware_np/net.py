@@ -6,13 +6,16 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from segaware_np.files import FormatError, differing_arrays, load_arrays, save_arrays
 from segaware_np.layers import Layer, Parameter
 from segaware_np.xp import Array, array_module
+
+if TYPE_CHECKING:
+    from segaware_np.explain import Explanation
 
 _DTYPES = ("float32", "float64", "complex128")
 
@@ -340,6 +343,12 @@ class Net:
             for row in rows
         ]
         return "\n".join([*lines, f"{total:,} parameters"])
+
+    def explain(self, inputs: Mapping[str, Array]) -> Explanation:
+        """Step through the network layer by layer; see `segaware_np.explain.explain`."""
+        from segaware_np.explain import explain  # it reads networks, so it stands above them
+
+        return explain(self, inputs)
 
     def _ends(self) -> list[str]:
         read = {name for node in self.nodes.values() for name in node.inputs}
