@@ -24,6 +24,8 @@ from typing import Any
 import numpy as np
 from contenders import Case, Filters, serve
 
+from segaware_np.threads import get_num_threads
+
 CASES = (
     Case(1, 64, 64, 128),
     Case(1, 64, 64, 321),
@@ -244,7 +246,7 @@ def growth(threads: int, rounds: int, picture: Path) -> Iterator[str]:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, len(SWEEPS), figsize=(14, 4), sharey=True)
-    exponents = []
+    exponents: list[tuple[str, str, float, float]] = []
     with workers(["ours"], threads, **NO_HOARDING) as running:
         for axis, (name, cases) in zip(axes, SWEEPS.items(), strict=True):
             size = {
@@ -260,7 +262,7 @@ def growth(threads: int, rounds: int, picture: Path) -> Iterator[str]:
                 ]
                 peaks = [running["ours"].ask(c, "", task, "memory") / 1e6 for c in cases]
                 slopes = [_exponent(size, values) for values in (times, peaks)]
-                exponents.append((name, task, *slopes))
+                exponents.append((name, task, slopes[0], slopes[1]))
                 axis.loglog(size, times, "o-", label=f"{task}, ms: ^{slopes[0]:.2f}")
                 axis.loglog(size, peaks, "s--", label=f"{task}, MB: ^{slopes[1]:.2f}")
             axis.set(xlabel=name, title=f"{cases[0]} ...")
@@ -271,8 +273,8 @@ def growth(threads: int, rounds: int, picture: Path) -> Iterator[str]:
     yield f"![Time and memory against the size of the problem]({picture.name})\n"
     yield from _row(["against", "task", "time", "memory"])
     yield from _row(["---"] * 4)
-    for name, task, *slopes in exponents:
-        yield from _row([name, task, *(f"{slope:.2f}" for slope in slopes)])
+    for name, task, in_time, in_memory in exponents:
+        yield from _row([name, task, f"{in_time:.2f}", f"{in_memory:.2f}"])
 
 
 def _exponent(size: Sequence[float], values: Sequence[float]) -> float:
@@ -287,7 +289,7 @@ def _row(cells: Sequence[str]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=get_num_threads())
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--only", type=int, help="input channels of the cases to run")
     parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "docs")

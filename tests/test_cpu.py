@@ -80,9 +80,14 @@ class Problem:
             array.flat[rng.integers(array.size)] = value
 
 
+odd, dilations = st.sampled_from([1, 3, 5]), st.integers(1, 3)
+windows = st.one_of(
+    st.builds(Window.same, st.tuples(odd, odd), st.tuples(dilations, dilations)),
+    proofs.windows(),
+)
 problems = st.builds(
     Problem,
-    proofs.geometries(min_batch=0, max_output=6),
+    proofs.geometries(windows, min_batch=0, max_output=6),
     proofs.dtypes(),
     proofs.seeds(),
     st.integers(1, 3),
@@ -148,6 +153,14 @@ def test_pooling_and_resizing(p, height, width):
     compare("average_pool_grad", y, x.shape[2:], p.window)
     (y,) = compare("resize", x, (height, width))
     compare("resize_grad", y, x.shape[2:])
+
+
+@given(problems)
+def test_dx_sees_nothing_of_x(p):
+    x = np.full_like(p.x, np.nan)  # and so are the columns whose memory dx's columns take over
+    arguments = p.dy, x, np.nan_to_num(p.mask), p.weight, p.window, p.groups
+    dx, *_ = compare("segaware_convolution_grad", *arguments, {"x", "weight"})
+    assert np.isfinite(dx).all()
 
 
 # ---------------------------------------------------------------------------------------------

@@ -5,10 +5,11 @@ block the masked columns are written into a small buffer that is still in the ca
 matrix product reads it:
 
 * forward: ``y += W (m x')`` with x' the windows on x, a strided view (see `bands`);
-* backward, with ``G = W^T dy`` in the same buffer: ``dW += dy (m x')^T``, ``dm = sum_c G x'``, and
-  ``dx' += m G`` through the same strided view, now on dx.
+* backward: ``dW += dy (m x')^T``; then, with ``G = W^T dy`` in the same buffer,
+  ``dm = sum_c G x'``, and the pixels of dx gather ``m G`` from all the windows they are in (see
+  `gathering`).
 
-A plain convolution is the same without m.
+A plain convolution is the same without m; with stride 1 its dx is a forward pass of dy.
 """
 
 from __future__ import annotations
