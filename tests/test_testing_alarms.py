@@ -14,7 +14,7 @@ from segaware_np.ops.segaware_convolution import (
     segaware_convolution_backward,
     segaware_convolution_forward,
 )
-from segaware_np.testing import check_gradients, prove, strategies
+from segaware_np.testing import GradientError, check_gradients, prove, strategies
 from segaware_np.window import Window
 
 
@@ -109,3 +109,8 @@ def test_no_false_alarm(name: str):
 def test_no_false_alarm_in_ten_thousand_examples(name: str):
     strategy, check = PROPERTIES[name]
     settings(max_examples=2000, derandomize=False)(given(strategy)(check))()
+
+
+def test_forward_without_a_cache():
+    with pytest.raises(GradientError, match=r"forward must return \(output, cache\), got an array"):
+        check_gradients(lambda x: 2 * x, lambda dy, cache: 2 * dy, [np.ones(2)])
