@@ -131,7 +131,7 @@ class Trainer:
         log_path = self._folder / f"log.{self.log}"
         if resume:
             self.resume()
-        elif log_path.exists() or self.checkpoints():
+        elif self.checkpoints() or (log_path.exists() and log_path.stat().st_size):
             raise FileExistsError(f"{self._folder} holds a run: resume it or take another folder")
         self.net.train()
         start = self.optimizer.iteration

@@ -266,6 +266,13 @@ def test_a_run_is_not_overwritten(stopped):
     assert outcome(stopped) == before
 
 
+def test_a_run_that_failed_before_its_first_step_is_no_run(tmp_path):
+    trainer = make_trainer(tmp_path, iterations=2)
+    (tmp_path / f"log.{trainer.log}").touch()  # what a bad first batch leaves
+    trainer.run()
+    assert len(read_log(tmp_path / f"log.{trainer.log}")) == 2
+
+
 @pytest.mark.parametrize("length", [0, 1, 100, 0.5, 0.9, 0.999])
 def test_a_truncated_checkpoint(stopped, length):
     newest = stopped / "checkpoint-00000006.npz"
