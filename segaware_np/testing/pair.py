@@ -25,7 +25,10 @@ def run_pair(
     that a later forward does not change what backward returns.
     """
     before = [value.copy() if is_array(value) else value for value in inputs]
-    y, cache = forward(*inputs)
+    result = forward(*inputs)
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise GradientError(f"forward must return (output, cache), got {_kind(result)}")
+    y, cache = result
     if not is_real(y):
         raise GradientError(f"forward must return one array of real numbers, got {_kind(y)}")
     if bool((y != y).any()):
