@@ -23,6 +23,7 @@ from segaware_np.images import write_image, write_labels
 SMALL = os.environ.get("SEGAWARE_EXAMPLES") == "small"  # for a quick look, and for tests
 SIDE, BATCH, ITERATIONS = (33, 2, 20) if SMALL else (97, 4, 400)
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
+folder.mkdir(parents=True, exist_ok=True)
 
 # %%
 # The network

@@ -96,7 +96,7 @@ def _add_convert(commands: argparse._SubParsersAction) -> None:
 
 def _add_variables(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "-D", dest="variables", metavar="NAME=VALUE", action="append", type=_assignment, default=[],
+        "-D", dest="variables", metavar="NAME=VALUE", action="append", type=_assignment,
         help="value of a ${NAME} in the description (repeat it for more)",
     )
 
@@ -111,7 +111,7 @@ def _assignment(text: str) -> tuple[str, str]:
 def run(options: argparse.Namespace) -> None:
     """Label images."""
     net = Net(options.model, options.weights, xp=array_library(options),
-              variables=dict(options.variables))
+              variables=dict(options.variables or ()))
     if not net.inputs:
         raise ValueError(f"{options.model}: reads its images from a list; declare an input "
                          '(input: "data" input_shape {...}) in its place')
@@ -160,8 +160,8 @@ def _image_files(names: list[str]) -> Iterator[Path]:
 
 def train(options: argparse.Namespace) -> None:
     """Train."""
-    solver = Solver(options.solver, variables=dict(options.variables), xp=array_library(options),
-                    log=lambda line: print(line, flush=True))
+    solver = Solver(options.solver, variables=dict(options.variables or ()),
+                    xp=array_library(options), log=lambda line: print(line, flush=True))
     if solver.net.inputs:
         raise ValueError(f"{options.solver}: its network waits for {', '.join(solver.net.inputs)}: "
                          "give it data layers, or use Solver.step(n, feed) in Python")
@@ -175,7 +175,7 @@ def train(options: argparse.Namespace) -> None:
 
 def show(options: argparse.Namespace) -> None:
     """Print the table."""
-    net = Net(options.model, phase=options.phase, variables=dict(options.variables))
+    net = Net(options.model, phase=options.phase, variables=dict(options.variables or ()))
     print("\n".join(summary(net)))
 
 

@@ -56,7 +56,8 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         "--network", choices=("embedding", "plain", "segaware"), default="segaware",
         help="what to train",
     )
-    group.add_argument("--classes", type=whole(1), default=6, metavar="N", help="number of classes")
+    group.add_argument("--classes", type=whole(1), default=6, metavar="N",
+                       help="number of classes: labels are 0 to N - 1")
     group.add_argument(
         "--ignore-label", type=whole(0), default=255, help="label of pixels that do not count"
     )
