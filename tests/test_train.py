@@ -178,6 +178,15 @@ def press_ctrl_c_twice(batch):
     press_ctrl_c(batch)
 
 
+@pytest.fixture
+def listening():
+    """Programs started in the background of a script ignore Ctrl-C: these tests must not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listening")
 def test_ctrl_c_completes_the_iteration(straight, tmp_path, capfd):
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
@@ -189,6 +198,7 @@ def test_ctrl_c_completes_the_iteration(straight, tmp_path, capfd):
     assert outcome(tmp_path) == straight
 
 
+@pytest.mark.usefixtures("listening")
 def test_second_ctrl_c_stops_at_once(straight, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         disturbed(make_trainer(tmp_path), 11, press_ctrl_c_twice).run()
