@@ -21,7 +21,9 @@ SETUP.read(ROOT / "setup.cfg")
 PROBE = """
 import sys, site
 from pathlib import Path
+sys.path.insert(0, sys.argv[1])
 site.addsitedir(sys.argv[1])
+sys.path.append(sys.argv[3])
 import numpy as np
 import segaware_np
 from segaware_np.kernels import source_code
@@ -43,9 +45,13 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 
 def probe(site: Path, home: Path, cwd: Path) -> None:
-    """Use the package in a fresh interpreter: `site` is searched, it must be found under `home`."""
-    run(sys.executable, "-P" if sys.version_info >= (3, 11) else "-s", "-c",
-        f"import sys; sys.path.insert(0, {str(site)!r})\n{PROBE}", site, home, cwd=cwd)
+    """Use the package in a fresh interpreter: `site` is searched, it must be found under `home`.
+
+    Nothing that is installed beside NumPy is set up (-S): an editable install of this package
+    would come first.
+    """
+    beside = Path(np.__file__).parents[1]
+    run(sys.executable, "-I", "-S", "-c", PROBE, site, home, beside, cwd=cwd)
 
 
 def pip(*arguments: str | Path, cwd: Path) -> None:
