@@ -20,7 +20,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
         "-o", "--output", default="segaware_demo", metavar="FOLDER", help="receives the pictures"
     )
     parser.add_argument(
-        "--iterations", type=whole(1), default=200, help="steps of the solver for each network"
+        "--iterations", type=whole(1), default=130, help="steps of the solver for each network"
     )
     parser.add_argument("--seed", type=whole(0), default=0, help="of weights, order and scenes")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
