@@ -43,7 +43,7 @@ _MASKS: dict[str, Any] = {"aware": ("refine",), "scale": 1.0, "scale_lr_mult": 5
 def run_demo(
     folder: str | os.PathLike[str],
     *,
-    iterations: int = 130,
+    iterations: int = 170,
     seed: int = 0,
     progress: bool = True,
 ) -> dict[str, Any]:

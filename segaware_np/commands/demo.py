@@ -12,7 +12,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     """Declare ``segaware demo``."""
     parser = subparsers.add_parser(
         "demo",
-        help="train on built-in scenes and show what the masks do, in two minutes",
+        help="train on built-in scenes and show what the masks do, in three minutes",
         description="Train an embedding, then a plain and a segmentation-aware network of the "
         "same size on built-in scenes, and write pictures and metrics.json into a folder.",
     )
@@ -20,7 +20,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
         "-o", "--output", default="segaware_demo", metavar="FOLDER", help="receives the pictures"
     )
     parser.add_argument(
-        "--iterations", type=whole(1), default=130, help="steps of the solver for each network"
+        "--iterations", type=whole(1), default=170, help="steps of the solver for each network"
     )
     parser.add_argument("--seed", type=whole(0), default=0, help="of weights, order and scenes")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
