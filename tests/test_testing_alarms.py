@@ -111,6 +111,22 @@ def test_no_false_alarm_in_ten_thousand_examples(name: str):
     settings(max_examples=2000, derandomize=False)(given(strategy)(check))()
 
 
+@pytest.mark.parametrize("where", ["agreeing orders", "saturated"])
+def test_no_false_alarm_where_differences_look_better_than_they_are(where: str):
+    """By chance order 6 agrees with order 8; steps so short that a sigmoid near 1 does not move."""
+    if where == "agreeing orders":
+        x = np.random.default_rng(3572).standard_normal((1, 2, 3, 5))
+        _no_alarm_for_elementary_functions((x, "differences"))
+        return
+
+    def forward(x):
+        y = 1 / (1 + np.exp(-x))
+        return y, y
+
+    x = np.linspace(20, 40, 50)
+    check_gradients(forward, lambda dy, y: dy * y * (1 - y), [x], method="differences", rtol=1e-3)
+
+
 def test_forward_without_a_cache():
     with pytest.raises(GradientError, match=r"forward must return \(output, cache\), got an array"):
         check_gradients(lambda x: 2 * x, lambda dy, cache: 2 * dy, [np.ones(2)])

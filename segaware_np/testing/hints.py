@@ -41,7 +41,7 @@ def _factor(claim: np.ndarray, truth: np.ndarray, wrong: np.ndarray) -> str:
     if truth.flat[largest] == 0:
         return ""
     ratio = claim.flat[largest] / truth.flat[largest]
-    if not _close(claim, ratio * truth):
+    if abs(ratio - 1) < 1e-6 or not _close(claim, ratio * truth):
         return ""
     if abs(ratio + 1) < 1e-6:
         return "every entry has the wrong sign"
