@@ -105,6 +105,24 @@ OPS = {
         ["distance", "scale"],
         [],
     ),
+    **{
+        f"local mask, {norm}{', normalized' * normalized}": (
+            partial(
+                ops.local_mask_forward,
+                window=ODD,
+                normalized=normalized,
+                norm=norm,
+                remove_center=normalized,
+                remove_bounds=not normalized,
+            ),
+            ops.local_mask_backward,
+            [apart(2, 3, *SIZE), np.array(0.7)],
+            ["embedding", "scale"],
+            [],
+        )
+        for norm in ("L1", "L2")
+        for normalized in (False, True)
+    },
     "convolution": (
         partial(ops.convolution_forward, window=ODD, groups=2),
         ops.convolution_backward,
@@ -118,6 +136,17 @@ OPS = {
         [normal(2, 4, K, *OUT), normal(6, 2, *ODD.kernel), normal(6)],
         ["columns", "weight", "bias"],
         ["columns", "weight", "bias"],
+    ),
+    "transposed convolution": (
+        partial(
+            ops.transposed_convolution_forward,
+            window=Window((3, 2), stride=(2, 3), pad=(1, 0), dilation=(1, 2)),
+            groups=2,
+        ),
+        ops.transposed_convolution_backward,
+        [normal(2, 4, 3, 2), normal(4, 3, 3, 2), normal(6)],
+        ["x", "weight", "bias"],
+        ["x", "weight", "bias"],
     ),
     **{
         f"segaware convolution{name}": (

@@ -159,6 +159,17 @@ def convolution(x, weight, bias, window, groups):
     return column_convolution(im2col(x, window), weight, bias, groups)
 
 
+def transposed_convolution(x, weight, bias, size, window, groups):
+    inputs, outputs = x.shape[1] // groups, weight.shape[1]
+    y = np.zeros((len(x), groups * outputs, *size))
+    for k, i, j, _, q in taps(size, window):
+        for c in range(x.shape[1] if q is not None else 0):
+            for o in range(outputs):
+                w = weight[c, o].ravel()[k]
+                y[:, c // inputs * outputs + o, q[0], q[1]] += w * x[:, c, i, j]
+    return y if bias is None else y + bias[:, None, None]
+
+
 def masked_sum(x, mask, window):
     y = np.zeros((*x.shape[:2], *counts(x.shape[2:], window)))
     for k, i, j, _, q in taps(x.shape[2:], window):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import oracles
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from segaware_np import ops
@@ -102,6 +102,22 @@ def test_masks(shape, seed, scale, layout):
         check(lambda d, mask=mask: mask(d, scale)[0], lambda d, o=oracle: o(d, scale), [d], layout)
 
 
+@given(proofs.geometries(min_batch=0), st.data(), NORMS, st.booleans(), st.booleans())
+def test_local_mask(geometry, data, norm, center, bounds):
+    embedding = data.draw(proofs.embeddings(geometry.image(2)))
+    options = {"norm": norm, "remove_center": center, "remove_bounds": bounds}
+    for normalized, oracle in (
+        (False, oracles.exponential_mask),
+        (True, oracles.normalized_mask),
+    ):
+        kind = {"normalized": normalized, **options}
+        check(
+            lambda e, kind=kind: ops.local_mask_forward(e, 0.7, geometry.window, **kind)[0],
+            lambda e, o=oracle: o(oracles.distance(e, geometry.window, norm, center, bounds), 0.7),
+            [embedding],
+        )
+
+
 @st.composite
 def convolutions(draw):
     """A geometry and the arrays ``x, mask, weight, bias`` of a convolution on it."""
@@ -135,6 +151,24 @@ def test_convolution(case, layout):
             [x, weight, bias],
             layout,
         )
+
+
+@given(convolutions(), proofs.layouts())
+def test_transposed_convolution(case, layout):
+    geometry, groups, image, _, weight, _ = case
+    window, windows = geometry.window, geometry.result(len(weight))[2:]
+    size = tuple(next(n for n in range(99) if oracles.counts((n, n), window)[axis] == windows[axis])
+                 for axis in (0, 1))  # the smallest image with as many windows
+    assume(min(size) > 0)
+    rng, options = np.random.default_rng(0), {"window": window, "groups": groups}
+    x = rng.standard_normal((len(image), len(weight), *windows))
+    bias = rng.standard_normal(groups * weight.shape[1])
+    check(
+        lambda x, w, b: ops.transposed_convolution_forward(x, w, b, **options)[0],
+        lambda x, w, b: oracles.transposed_convolution(x, w, b, size, window, groups),
+        [x, weight, bias],
+        layout,
+    )
 
 
 @given(convolutions(), proofs.layouts())

@@ -29,6 +29,7 @@ from segaware_np.ops.elementwise import (
 )
 from segaware_np.ops.embedding_loss import embedding_loss_backward, embedding_loss_forward
 from segaware_np.ops.join import add_backward, add_forward, concat_backward, concat_forward
+from segaware_np.ops.local_mask import local_mask_backward, local_mask_forward
 from segaware_np.ops.mask import (
     exponential_mask_backward,
     exponential_mask_forward,
@@ -65,6 +66,10 @@ from segaware_np.ops.softmax import (
     softmax_forward,
 )
 from segaware_np.ops.tile import tile_backward, tile_forward
+from segaware_np.ops.transposed_convolution import (
+    transposed_convolution_backward,
+    transposed_convolution_forward,
+)
 
 __all__ = [
     "absolute_backward",
@@ -98,6 +103,8 @@ __all__ = [
     "im2col_backward",
     "im2col_forward",
     "label_parity_forward",
+    "local_mask_backward",
+    "local_mask_forward",
     "masked_sum_backward",
     "masked_sum_forward",
     "max_pool_backward",
@@ -131,4 +138,6 @@ __all__ = [
     "softmax_forward",
     "tile_backward",
     "tile_forward",
+    "transposed_convolution_backward",
+    "transposed_convolution_forward",
 ]

@@ -1,0 +1,110 @@
+"""Transposed convolution ("deconvolution"): a convolution's gradient of its image, as a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from segaware_np.dispatch import fast
+from segaware_np.ops.convolution import ALL, convolution, convolution_grad, needed
+from segaware_np.window import Window
+from segaware_np.xp import Array, array_module, check_array
+
+
+class TransposedConvolutionCache(NamedTuple):
+    x: Array
+    weight: Array
+    has_bias: bool
+    window: Window
+    groups: int
+
+
+def transposed_convolution_forward(
+    x: Array, weight: Array, bias: Array | None = None, *, window: Window, groups: int = 1
+) -> tuple[Array, TransposedConvolutionCache]:
+    """Spread every pixel over a window: the adjoint of `convolution_forward`, plus a bias.
+
+    ``y[n, o, p + delta_k] += sum_c W[c, o, k] x[n, c, p]``, for all windows ``p``
+
+    Parameters
+    ----------
+    x : (N, C, H, W) float array
+    weight : (C, O/groups, kh, kw) array
+        That of the convolution from O to C channels.
+    bias : (O,) array, optional
+    window : Window
+        Of that convolution: its stride is the factor of enlargement.
+    groups : int
+
+    Returns
+    -------
+    y : (N, O, Ho, Wo) array
+        The smallest image that has H x W windows: ``Ho = stride (H - 1) + reach - 2 pad``.
+    cache : TransposedConvolutionCache
+
+    Raises
+    ------
+    TypeError, ValueError
+        If shapes, dtypes or array modules do not go together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y, _ = transposed_convolution_forward(
+    ...     np.array([[[[1.0, 2.0]]]]), np.ones((1, 1, 1, 2)), window=Window((1, 2), stride=(1, 2))
+    ... )
+    >>> y.tolist()
+    [[[[1.0, 1.0, 2.0, 2.0]]]]
+    """
+    check_array("x", x, ("N", "C", "H", "W"))
+    n, channels, *size = x.shape
+    if groups < 1 or channels % groups:
+        raise ValueError(f"groups: expected a divisor of the {channels} channels, got {groups}")
+    check_array("weight", weight, (channels, "O", *window.kernel), like=x)
+    outputs = groups * weight.shape[1]
+    if bias is not None:
+        check_array("bias", bias, (outputs,), like=x)
+    # Only its shape and dtype are read, and memory that is never touched costs nothing.
+    image = array_module(x).empty((n, outputs, *enlarged_shape(size, window)), x.dtype)
+    y, _, _ = fast(convolution_grad, x)(x, image, weight, window, groups, frozenset({"x"}))
+    if bias is not None:
+        y += bias[:, None, None]
+    return y, TransposedConvolutionCache(x, weight, bias is not None, window, groups)
+
+
+def transposed_convolution_backward(
+    dy: Array, cache: TransposedConvolutionCache, need: Collection[str] = ALL
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Gradients ``(dx, dweight, dbias)``; those not in `need` (or absent) are None.
+
+    ``dx[p] = sum_k W_k dy[p + delta_k]``, ``dW_k = sum_{n, p} x[p] dy[p + delta_k]^T``,
+    ``db = sum_{n, p} dy``
+    """
+    x, weight, has_bias, window, groups = cache
+    outputs = groups * weight.shape[1]
+    check_array("dy", dy, (len(x), outputs, *enlarged_shape(x.shape[2:], window)), like=x)
+    need = needed(need, ALL, has_bias)
+    dx = dweight = None
+    if "x" in need:
+        dx = fast(convolution, x)(dy, weight, None, window, groups)
+    if "weight" in need:
+        gradients = fast(convolution_grad, x)(x, dy, weight, window, groups, frozenset({"weight"}))
+        dweight = gradients[1]
+    return dx, dweight, dy.sum((0, 2, 3)) if "bias" in need else None
+
+
+def enlarged_shape(size: Collection[int], window: Window) -> tuple[int, ...]:
+    """Return the size of the smallest image that has that many windows.
+
+    Raises
+    ------
+    ValueError
+        If there is no such image.
+    """
+    sides = zip(size, window.kernel, window.stride, window.pad, window.dilation, strict=True)
+    shape = tuple(stride * (side - 1) + dilation * (kernel - 1) + 1 - 2 * pad
+                  for side, kernel, stride, pad, dilation in sides)
+    if min(shape) < 1:
+        raise ValueError(f"x: expected an image with something left but padding, "
+                         f"got {tuple(size)} for {window}")
+    return shape
