@@ -1,66 +1,13 @@
-"""The ``segaware`` program: parses the command line, runs one command, reports errors."""
+"""The ``segaware`` program: runs one command, reports errors."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
 
-from segaware_np.caffe import commands as caffe
-from segaware_np.commands import (
-    demo,
-    evaluate,
-    explain,
-    explore,
-    info,
-    masks,
-    predict,
-    train,
-)
-from segaware_np.version import __version__
-
-COMMANDS = (demo, train, predict, evaluate, masks, explore, explain, caffe, info)
-
-
-class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Help that shows every default, unless there is none or the text itself tells it."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        told = "(default" in (action.help or "")
-        if told or action.default is None or action.default is False:
-            return action.help
-        return super()._get_help_string(action)
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def __init__(self, *args, **kwargs) -> None:
-        kwargs.setdefault("formatter_class", HelpFormatter)
-        kwargs.setdefault("allow_abbrev", False)
-        super().__init__(*args, **kwargs)
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} ({self.prog} --help lists the options)\n")
-
-
-def build_parser() -> Parser:
-    """Return the parser of the whole program."""
-    parser = Parser(
-        prog="segaware",
-        description="Segmentation-aware convolutional networks in NumPy and CuPy.",
-        epilog="segaware COMMAND --help describes a command's options.",
-    )
-    parser.add_argument("--version", action="version", version=f"segaware_np {__version__}")
-    parser.add_argument(
-        "--debug", action="store_true", help="show the traceback of an error (with any command)"
-    )
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        command.add_command(subparsers)
-    return parser
+TYPE_CHECKING = False  # and no other import: Ctrl-C is to find `main` at work
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,35 +21,86 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0, or 2 after an error, which is one line on standard error, or 130 after Ctrl-C.
+        0; 2 after an error, which is one line on standard error; 130 after Ctrl-C; 141 if the
+        reader of the output has gone, as behind ``| head``.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments  # before or after the command's name
-    parser = build_parser()
-    options = parser.parse_args([item for item in arguments if item != "--debug"])
+    interrupts: list[int] = []
     try:
-        options.run(options)
-        sys.stdout.flush()
+        _open_missing_streams()
+        _run([item for item in arguments if item != "--debug"], interrupts)
         return 0
     except KeyboardInterrupt:
-        print("segaware: stopped", file=sys.stderr)
-        return 130
+        return _stopped()
     except BrokenPipeError:
-        # The reader of our output (head, less) has gone: not an error of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        _drop_output()
+        return 141
     except Exception as error:
+        if interrupts:
+            return _stopped()
         if debug:
             raise
         print(f"segaware: error: {describe(error)}", file=sys.stderr)
+        _drop_output()
         return 2
+
+
+def _run(arguments: list[str], interrupts: list[int]) -> None:
+    """Run a command, noting in ``interrupts`` each Ctrl-C: code amid it may raise what it likes."""
+    import signal
+    import threading
+
+    def interrupt(number: int, _: object) -> None:
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
+    plain = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    listening = plain and threading.current_thread() is threading.main_thread()
+    if listening:
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        from segaware_np.commands.parser import build_parser
+
+        # The options before a command take no value: the first other word is the command.
+        command = next((item for item in arguments if not item.startswith("-")), "")
+        options = build_parser([command]).parse_args(arguments)
+        options.run(options)
+        sys.stdout.flush()
+    finally:
+        if listening:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _stopped() -> int:
+    print("segaware: stopped", file=sys.stderr)
+    return 130
+
+
+def _open_missing_streams() -> None:
+    """Lead standard streams that the caller closed nowhere, before a file takes their place."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (for ever)
+
+
+def _drop_output() -> None:
+    """Lead nowhere what cannot be written: Python would try once more on its way out."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def describe(error: BaseException) -> str:
     """Return an error as one line; those that nobody foresaw also name their kind."""
     text = " ".join(str(error).split())
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        text = f"{error.strerror}: {error.filename}"
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror + (f": {error.filename}" if error.filename is not None else "")
     elif isinstance(error, MemoryError):
         text = f"not enough memory: {text}"
     if isinstance(error, (ValueError, TypeError, OSError, ImportError, MemoryError)) and text:

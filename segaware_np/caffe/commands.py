@@ -23,13 +23,9 @@ from segaware_np.images import read_image, write_labels
 from segaware_np.ops.resize import resize_forward
 
 
-def add_command(subparsers: argparse._SubParsersAction) -> None:
-    """Declare ``segaware caffe`` and its own commands."""
-    parser = subparsers.add_parser(
-        "caffe",
-        help="run, train, show or convert Caffe's files",
-        description="Networks, weights and solvers in Caffe's own files.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the commands of ``segaware caffe``."""
+    parser.description = "Networks, weights and solvers in Caffe's own files."
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands)
     _add_train(commands)

@@ -8,13 +8,11 @@ from segaware_np.commands.options import whole
 from segaware_np.demo import run_demo, summary
 
 
-def add_command(subparsers: argparse._SubParsersAction) -> None:
-    """Declare ``segaware demo``."""
-    parser = subparsers.add_parser(
-        "demo",
-        help="train on built-in scenes and show what the masks do, in three minutes",
-        description="Train an embedding, then a plain and a segmentation-aware network of the "
-        "same size on built-in scenes, and write pictures and metrics.json into a folder.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``segaware demo``."""
+    parser.description = (
+        "Train an embedding, then a plain and a segmentation-aware network of the same size on "
+        "built-in scenes, and write pictures and metrics.json into a folder."
     )
     parser.add_argument(
         "-o", "--output", default="segaware_demo", metavar="FOLDER", help="receives the pictures"

@@ -13,13 +13,11 @@ from segaware_np.inference import evaluate
 from segaware_np.models import load
 
 
-def add_command(subparsers: argparse._SubParsersAction) -> None:
-    """Declare ``segaware evaluate``."""
-    parser = subparsers.add_parser(
-        "evaluate",
-        help="score a network on labelled images",
-        description="Score a network on labelled images: pixel accuracy, mean IoU and IoU per "
-        "class, over the whole images and in a band along true boundaries.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``segaware evaluate``."""
+    parser.description = (
+        "Score a network on labelled images: pixel accuracy, mean IoU and IoU per class, over "
+        "the whole images and in a band along true boundaries."
     )
     parser.add_argument("model", metavar="MODEL", help="a file that `segaware train` wrote")
     sources.add_arguments(parser, split="val")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 
+from segaware_np import models
+from segaware_np.commands.explore import shrink
 from segaware_np.commands.options import whole
+from segaware_np.explain import explain
+from segaware_np.images import read_image
+from segaware_np.inference import prepare
 
 
-def add_command(subparsers: argparse._SubParsersAction) -> None:
-    """Declare ``segaware explain``."""
-    parser = subparsers.add_parser(
-        "explain",
-        help="tell what each layer of a network computes, and check its gradient",
-        description="Run an image through a saved network and tell, layer by layer, formula, "
-        "shapes, values, costs, and how far its backward is from the complex step.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``segaware explain``."""
+    parser.description = (
+        "Run an image through a saved network and tell, layer by layer, formula, shapes, values, "
+        "costs, and how far its backward is from the complex step."
     )
     parser.add_argument("model", help="a model file that `segaware train` wrote")
     parser.add_argument("image", help="the image file")
@@ -25,12 +28,6 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the report."""
-    from segaware_np import models
-    from segaware_np.commands.explore import shrink
-    from segaware_np.explain import explain
-    from segaware_np.images import read_image
-    from segaware_np.inference import prepare
-
     net = models.load(options.model)
     image = shrink(read_image(options.image), options.size)
     print(explain(net, {"image": prepare(image, net)}))

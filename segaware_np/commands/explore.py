@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import numpy as np
+
+from segaware_np.commands.masks import embed
 from segaware_np.commands.options import positive, whole
+from segaware_np.explore import build_page
+from segaware_np.extras import require
+from segaware_np.files import FormatError, atomic_write, load_arrays
+from segaware_np.images import read_image
 
-if TYPE_CHECKING:
-    import numpy as np
 
-
-def add_command(subparsers: argparse._SubParsersAction) -> None:
-    """Declare ``segaware explore``."""
-    parser = subparsers.add_parser(
-        "explore",
-        help="write a page on which an image's local masks can be explored, offline",
-        description="Write one HTML page that works offline: pick a pixel and see its local "
-        "mask, for several windows and scales, and what it does to a box filter.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``segaware explore``."""
+    parser.description = (
+        "Write one HTML page that works offline: pick a pixel and see its local mask, for "
+        "several windows and scales, and what it does to a box filter."
     )
     parser.add_argument("image", help="the image file")
     parser.add_argument("-o", "--output", default="explore.html", help="the page to write")
@@ -47,13 +49,6 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the page."""
-    from pathlib import Path
-
-    from segaware_np.commands.masks import embed
-    from segaware_np.explore import build_page
-    from segaware_np.files import atomic_write
-    from segaware_np.images import read_image
-
     image = shrink(read_image(options.image), options.size)
     embedding = None
     if options.embedding:
@@ -70,10 +65,6 @@ def run(options: argparse.Namespace) -> None:
 
 def shrink(image: np.ndarray, size: int) -> np.ndarray:
     """Return the image, at most ``size`` pixels long and wide."""
-    import numpy as np
-
-    from segaware_np.extras import require
-
     pillow = require("PIL.Image", extra="images")
     picture = pillow.fromarray(image)
     picture.thumbnail((size, size), pillow.Resampling.LANCZOS)
@@ -82,10 +73,6 @@ def shrink(image: np.ndarray, size: int) -> np.ndarray:
 
 def read_embedding(path: str) -> np.ndarray:
     """Return the one array in a file, without a batch axis of length 1."""
-    import numpy as np
-
-    from segaware_np.files import FormatError, load_arrays
-
     if path.endswith(".npy"):
         try:
             array = np.load(path, allow_pickle=False)

@@ -34,13 +34,9 @@ _PACKAGES = {  # distribution: what it is for
 }
 
 
-def add_command(subparsers: argparse._SubParsersAction) -> None:
-    """Declare ``segaware info``."""
-    parser = subparsers.add_parser(
-        "info",
-        help="show versions, BLAS, backends and whether a GPU is usable",
-        description="Show versions, BLAS, backends and whether a GPU is usable and if not why.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``segaware info``."""
+    parser.description = "Show versions, BLAS, backends and whether a GPU is usable and if not why."
     parser.set_defaults(run=run)
 
 

@@ -14,13 +14,11 @@ from segaware_np.plot import draw_masks
 from segaware_np.window import Window
 
 
-def add_command(subparsers: argparse._SubParsersAction) -> None:
-    """Declare ``segaware masks``."""
-    parser = subparsers.add_parser(
-        "masks",
-        help="show an image's local attention masks at a few pixels",
-        description="Show an image's local attention masks: the windows around a few pixels, the "
-        "weights of the neighbours, and what is seen through them.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``segaware masks``."""
+    parser.description = (
+        "Show an image's local attention masks: the windows around a few pixels, the weights of "
+        "the neighbours, and what is seen through them."
     )
     parser.add_argument("image", help="the image file")
     parser.add_argument("-o", "--output", default="masks.png", help="the picture to write")

@@ -16,13 +16,11 @@ from segaware_np.inference import embed, predict, score
 from segaware_np.models import load
 
 
-def add_command(subparsers: argparse._SubParsersAction) -> None:
-    """Declare ``segaware predict``."""
-    parser = subparsers.add_parser(
-        "predict",
-        help="label an image, or all images of a folder",
-        description="Label an image, or all images of a folder: for each, NAME.png with the "
-        "labels (PASCAL VOC's palette) and NAME_overlay.png, the image tinted by them.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``segaware predict``."""
+    parser.description = (
+        "Label an image, or all images of a folder: for each, NAME.png with the labels (PASCAL "
+        "VOC's palette) and NAME_overlay.png, the image tinted by them."
     )
     parser.add_argument("model", metavar="MODEL", help="a file that `segaware train` wrote")
     parser.add_argument("image", metavar="IMAGE", help="an image file, or a folder of images")

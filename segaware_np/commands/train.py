@@ -27,13 +27,9 @@ from segaware_np.train import Trainer
 _POLICIES = ("fixed", "poly", "step", "exp", "inv", "sigmoid")
 
 
-def add_command(subparsers: argparse._SubParsersAction) -> None:
-    """Declare ``segaware train``."""
-    parser = subparsers.add_parser(
-        "train",
-        help="train an embedding network or a segmentation network",
-        description="Train a network and write it, a log and checkpoints into a folder.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``segaware train``."""
+    parser.description = "Train a network and write it, a log and checkpoints into a folder."
     sources.add_arguments(parser, split="train")
     parser.add_argument(
         "-o", "--output", default="segaware_run", metavar="FOLDER",

@@ -1,0 +1,67 @@
+"""The command line: which commands there are, and what is said of a wrong one."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Container
+from importlib import import_module
+from typing import NoReturn
+
+from segaware_np.version import __version__
+
+COMMANDS = {
+    "demo": "train on built-in scenes and show what the masks do, in three minutes",
+    "train": "train an embedding network or a segmentation network",
+    "predict": "label an image, or all images of a folder",
+    "evaluate": "score a network on labelled images",
+    "masks": "show an image's local attention masks at a few pixels",
+    "explore": "write a page on which an image's local masks can be explored, offline",
+    "explain": "tell what each layer of a network computes, and check its gradient",
+    "caffe": "run, train, show or convert Caffe's files",
+    "info": "show versions, BLAS, backends and whether a GPU is usable",
+}
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Help that shows every default, unless there is none or the text itself tells it."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        told = "(default" in (action.help or "")
+        if told or action.default is None or action.default is False:
+            return action.help
+        return super()._get_help_string(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        kwargs.setdefault("formatter_class", HelpFormatter)
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} ({self.prog} --help lists the options)\n")
+
+
+def build_parser(used: Container[str] = COMMANDS) -> Parser:
+    """Return the program's parser; it knows the options of the commands that are ``used``.
+
+    Only their modules are imported, which takes its time.
+    """
+    parser = Parser(
+        prog="segaware",
+        description="Segmentation-aware convolutional networks in NumPy and CuPy.",
+        epilog="segaware COMMAND --help describes a command's options.",
+    )
+    parser.add_argument("--version", action="version", version=f"segaware_np {__version__}")
+    parser.add_argument(
+        "--debug", action="store_true", help="show the traceback of an error (with any command)"
+    )
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, purpose in COMMANDS.items():
+        command = subparsers.add_parser(name, help=purpose)
+        if name in used:
+            home = "segaware_np.caffe.commands" if name == "caffe" else f"{__package__}.{name}"
+            import_module(home).add_arguments(command)
+    return parser
