@@ -35,12 +35,21 @@ def im2col_forward(x: Array, window: Window) -> tuple[Array, ColumnsCache]:
     TypeError, ValueError
         If ``x`` is not a floating-point image, or smaller than the window.
 
+    Notes
+    -----
+    Chellapilla, Puri, Simard: *High Performance Convolutional Neural Networks for Document
+    Processing* (2006); Caffe's im2col.
+
     Examples
     --------
-    >>> import numpy as np
-    >>> cols, _ = im2col_forward(np.ones((1, 2, 4, 5)), Window.same(3))
-    >>> cols.shape
-    (1, 2, 9, 4, 5)
+    A window of three pixels in a row, on a row of three:
+
+    >>> x, window = np.array([[[[1.0, 2.0, 3.0]]]]), Window((1, 3), pad=(0, 1))
+    >>> cols, cache = im2col_forward(x, window)
+    >>> cols[0, 0, :, 0].T.tolist()  # one column a pixel
+    [[0.0, 1.0, 2.0], [1.0, 2.0, 3.0], [2.0, 3.0, 0.0]]
+    >>> im2col_backward(np.ones((1, 1, 3, 1, 3)), cache).ravel().tolist()
+    [2.0, 3.0, 2.0]
     """
     check_array("x", x, ("N", "C", "H", "W"))
     window.output_shape(x.shape[2:])
@@ -76,14 +85,19 @@ def col2im_forward(cols: Array, shape: Pair, window: Window) -> tuple[Array, Col
     TypeError, ValueError
         If ``cols`` is not a floating-point array of the shape that the window has on the image.
 
+    Notes
+    -----
+    As for `im2col_forward`, of which it is the transpose.
+
     Examples
     --------
     How many 3x3 windows a pixel is in:
 
-    >>> import numpy as np
-    >>> x, _ = col2im_forward(np.ones((1, 1, 9, 3, 3)), (3, 3), Window.same(3))
+    >>> x, cache = col2im_forward(np.ones((1, 1, 9, 3, 3)), (3, 3), Window.same(3))
     >>> x[0, 0].astype(int).tolist()
     [[4, 6, 4], [6, 9, 6], [4, 6, 4]]
+    >>> col2im_backward(x, cache).shape
+    (1, 1, 9, 3, 3)
     """
     shape = image_shape("shape", shape)
     check_array("cols", cols, ("N", "C", window.size, *window.output_shape(shape)))

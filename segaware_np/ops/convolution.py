@@ -47,12 +47,19 @@ def convolution_forward(
     TypeError, ValueError
         If shapes, dtypes or array modules do not go together.
 
+    Notes
+    -----
+    Dumoulin, Visin: *A guide to convolution arithmetic for deep learning* (arXiv 1603.07285).
+
     Examples
     --------
-    >>> import numpy as np
-    >>> y, _ = convolution_forward(np.ones((1, 2, 3, 3)), np.ones((4, 2, 3, 3)), window=Window(3))
-    >>> y.shape, y[0, 0, 0, 0].item()
-    ((1, 4, 1, 1), 18.0)
+    >>> x, weight = np.array([[[[1.0, 2.0, 4.0]]]]), np.array([[[[-1.0, 1.0]]]])
+    >>> y, cache = convolution_forward(x, weight, window=Window((1, 2)))
+    >>> y.ravel().tolist()
+    [1.0, 2.0]
+    >>> dx, dweight, _ = convolution_backward(np.ones((1, 1, 1, 2)), cache)
+    >>> dx.ravel().tolist(), dweight.ravel().tolist()
+    ([-1.0, 0.0, 1.0], [3.0, 6.0])
     """
     check_array("x", x, ("N", "C", "H", "W"))
     check_filter(x.shape[1], x, weight, bias, window.kernel, groups)
@@ -137,6 +144,20 @@ def column_convolution_forward(
     ------
     TypeError, ValueError
         If shapes, dtypes or array modules do not go together.
+
+    Notes
+    -----
+    As for `im2col_forward`.
+
+    Examples
+    --------
+    >>> columns = np.arange(6.0).reshape(1, 1, 2, 1, 3)  # two taps, three windows
+    >>> y, cache = column_convolution_forward(columns, np.array([[[[1.0, 10.0]]]]))
+    >>> y.ravel().tolist()
+    [30.0, 41.0, 52.0]
+    >>> dcolumns, dweight, _ = column_convolution_backward(np.ones((1, 1, 1, 3)), cache)
+    >>> dcolumns[0, 0, :, 0].tolist(), dweight.ravel().tolist()
+    ([[1.0, 1.0, 1.0], [10.0, 10.0, 10.0]], [3.0, 12.0])
     """
     check_array("columns", columns, ("N", "C", "K", "Ho", "Wo"))
     check_filter(columns.shape[1], columns, weight, bias, None, groups)
@@ -156,7 +177,10 @@ def column_convolution_forward(
 def column_convolution_backward(
     dy: Array, cache: ColumnConvolutionCache
 ) -> tuple[Array, Array, Array | None]:
-    """``dcols = W^T dy``, ``dW = sum_{n, p} dy cols^T``, ``db = sum_{n, p} dy``."""
+    """Gradients ``(dcolumns, dweight, dbias)``, the last None where there was no bias.
+
+    ``dcols = W^T dy``, ``dW = sum_{n, p} dy cols^T``, ``db = sum_{n, p} dy``
+    """
     columns, weight, has_bias, groups = cache
     n, c, k, *shape = columns.shape
     check_array("dy", dy, (n, weight.shape[0], *shape), like=columns)

@@ -29,12 +29,17 @@ def dropout_forward(x: Array, ratio: float, seed: int) -> tuple[Array, Array]:
     TypeError, ValueError
         If `x` is not a floating-point array or `ratio` is out of range.
 
+    Notes
+    -----
+    Srivastava et al.: *Dropout* (JMLR 15, 2014).
+
     Examples
     --------
-    >>> import numpy as np
-    >>> y, _ = dropout_forward(np.ones(1000), 0.25, seed=3)
+    >>> y, cache = dropout_forward(np.ones(1000), 0.25, seed=3)
     >>> np.unique(y.round(3)).tolist(), bool(0.7 < (y > 0).mean() < 0.8)
     ([0.0, 1.333], True)
+    >>> bool((dropout_backward(np.ones(1000), cache) == y).all())  # what is dropped learns nothing
+    True
     """
     check_array("x", x)
     if not 0 <= ratio < 1:

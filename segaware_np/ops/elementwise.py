@@ -9,12 +9,33 @@ from segaware_np.xp import Array, array_module, check_array
 
 
 def absolute_forward(x: Array) -> tuple[Array, Array]:
-    """Absolute value, ``y = |x|``; the cache is `x`.
+    """Absolute value, ``y = |x|``.
+
+    Parameters
+    ----------
+    x : float array
+
+    Returns
+    -------
+    y : array
+        Of the shape of `x`.
+    cache : array
+        `x` itself.
 
     Raises
     ------
     TypeError
         If `x` is not a floating-point array.
+
+    Notes
+    -----
+    Caffe's AbsVal layer.
+
+    Examples
+    --------
+    >>> y, cache = absolute_forward(np.array([-2.0, 0.0, 3.0]))
+    >>> y.tolist(), absolute_backward(np.ones(3), cache).tolist()
+    ([2.0, 0.0, 3.0], [-1.0, 0.0, 1.0])
     """
     check_array("x", x)
     return x * array_module(x).sign(x.real), x
@@ -39,16 +60,31 @@ def power_forward(
 
     A negative base under a fractional power is NaN, as in NumPy.
 
+    Parameters
+    ----------
+    x : float array
+    power, scale, shift : float
+
+    Returns
+    -------
+    y : array
+        Of the shape of `x`.
+    cache : PowerCache
+
     Raises
     ------
     TypeError
         If `x` is not a floating-point array.
 
+    Notes
+    -----
+    Caffe's Power layer.
+
     Examples
     --------
-    >>> import numpy as np
-    >>> power_forward(np.array([1.0, 2.0]), power=2, scale=3, shift=1)[0].tolist()
-    [16.0, 49.0]
+    >>> y, cache = power_forward(np.array([1.0, 2.0]), power=2, scale=3, shift=1)
+    >>> y.tolist(), power_backward(np.ones(2), cache).tolist()
+    ([16.0, 49.0], [24.0, 42.0])
     """
     check_array("x", x)
     base = x * x.dtype.type(scale)
@@ -78,10 +114,31 @@ def exponential_forward(
 ) -> tuple[Array, ExponentialCache]:
     """Exponential, ``y = base^(shift + scale x)``.
 
+    Parameters
+    ----------
+    x : float array
+    base, scale, shift : float
+
+    Returns
+    -------
+    y : array
+        Of the shape of `x`.
+    cache : ExponentialCache
+
     Raises
     ------
     TypeError, ValueError
         If `x` is not a floating-point array or `base` not positive and finite.
+
+    Notes
+    -----
+    Caffe's Exp layer.
+
+    Examples
+    --------
+    >>> y, cache = exponential_forward(np.array([0.0, 3.0]), base=2)
+    >>> y.tolist(), exponential_backward(np.ones(2), cache).round(3).tolist()
+    ([1.0, 8.0], [0.693, 5.545])
     """
     check_array("x", x)
     if not (base > 0 and isfinite(base)):
@@ -100,12 +157,32 @@ def exponential_backward(dy: Array, cache: ExponentialCache) -> Array:
 
 
 def product_forward(*xs: Array) -> tuple[Array, tuple[Array, ...]]:
-    """Product of arrays of one shape, ``y = prod_i x_i``; the cache holds the factors.
+    """Product of arrays of one shape, ``y = prod_i x_i``.
+
+    Parameters
+    ----------
+    *xs : float arrays of one shape
+
+    Returns
+    -------
+    y : array of that shape
+    cache : tuple of array
+        The factors.
 
     Raises
     ------
     TypeError, ValueError
         If there is none, or they do not go together.
+
+    Notes
+    -----
+    Caffe's Eltwise layer, PROD.
+
+    Examples
+    --------
+    >>> y, cache = product_forward(np.array([2.0]), np.array([3.0]), np.array([0.0]))
+    >>> y.tolist(), [dx.tolist() for dx in product_backward(np.ones(1), cache)]
+    ([0.0], [[0.0], [0.0], [6.0]])
     """
     _check_alike(xs)
     y = xs[0].copy()
@@ -133,23 +210,37 @@ class MaximumCache(NamedTuple):
 
 
 def maximum_forward(*xs: Array) -> tuple[Array, MaximumCache]:
-    """Maximum over arrays of one shape.
+    """Maximum over arrays of one shape, ``y = max_i x_i``.
 
     Ties are Caffe's: one between the first two goes to the second; a later array wins only where
     it is strictly larger than all before.
+
+    Parameters
+    ----------
+    *xs : float arrays of one shape
+
+    Returns
+    -------
+    y : array of that shape
+    cache : MaximumCache
 
     Raises
     ------
     TypeError, ValueError
         If there are fewer than two, or they do not go together.
 
+    Notes
+    -----
+    Caffe's Eltwise layer, MAX.
+
     Examples
     --------
-    >>> import numpy as np
     >>> a, b, c = np.array([1.0, 2.0]), np.array([1.0, 0.0]), np.array([1.0, 3.0])
     >>> y, cache = maximum_forward(a, b, c)
     >>> y.tolist(), cache.winner.tolist()
     ([1.0, 3.0], [1, 2])
+    >>> [dx.tolist() for dx in maximum_backward(np.array([5.0, 7.0]), cache)]
+    [[0.0, 0.0], [5.0, 0.0], [0.0, 7.0]]
     """
     if len(xs) < 2:
         raise ValueError(f"xs: expected at least two arrays, got {len(xs)}")
@@ -165,7 +256,7 @@ def maximum_forward(*xs: Array) -> tuple[Array, MaximumCache]:
 
 
 def maximum_backward(dy: Array, cache: MaximumCache) -> tuple[Array, ...]:
-    """Hand each entry's gradient to the array that won it."""
+    """Hand each entry's gradient to the array that won it: ``dx_i = dy [x_i won]``."""
     check_array("dy", dy, cache.winner.shape)
     return tuple(dy * (cache.winner == i) for i in range(cache.arrays))
 

@@ -6,7 +6,7 @@ from segaware_np.xp import Array, array_module, check_array
 
 
 def concat_forward(*xs: Array) -> tuple[Array, list[int]]:
-    """Concatenate along channels.
+    """Concatenate along channels, ``y = [x_1, x_2, ...]``.
 
     Parameters
     ----------
@@ -23,6 +23,16 @@ def concat_forward(*xs: Array) -> tuple[Array, list[int]]:
     ------
     TypeError, ValueError
         If there is none, or they do not go together.
+
+    Notes
+    -----
+    Caffe's Concat layer.
+
+    Examples
+    --------
+    >>> y, cache = concat_forward(np.ones((1, 2, 4, 4)), np.zeros((1, 1, 4, 4)))
+    >>> y.shape, [dx.shape for dx in concat_backward(y, cache)]
+    ((1, 3, 4, 4), [(1, 2, 4, 4), (1, 1, 4, 4)])
     """
     _check_some(xs)
     for i, x in enumerate(xs):
@@ -31,7 +41,7 @@ def concat_forward(*xs: Array) -> tuple[Array, list[int]]:
 
 
 def concat_backward(dy: Array, cache: list[int]) -> tuple[Array, ...]:
-    """Cut the gradient into the pieces that were joined (views of `dy`)."""
+    """Cut the gradient into the pieces that were joined, ``[dx_1, dx_2, ...] = dy`` (views of `dy`)."""
     check_array("dy", dy, ("N", sum(cache), *("H", "W")[: dy.ndim - 2]))
     pieces, start = [], 0
     for channels in cache:
@@ -57,6 +67,16 @@ def add_forward(*xs: Array) -> tuple[Array, int]:
     ------
     TypeError, ValueError
         If there is none, or they do not go together.
+
+    Notes
+    -----
+    Caffe's Eltwise layer, SUM.
+
+    Examples
+    --------
+    >>> y, cache = add_forward(np.array([1.0]), np.array([2.0]), np.array([4.0]))
+    >>> y.tolist(), [dx.tolist() for dx in add_backward(np.array([3.0]), cache)]
+    ([7.0], [[3.0], [3.0], [3.0]])
     """
     _check_some(xs)
     for i, x in enumerate(xs):
@@ -68,7 +88,7 @@ def add_forward(*xs: Array) -> tuple[Array, int]:
 
 
 def add_backward(dy: Array, cache: int) -> tuple[Array, ...]:
-    """Every summand receives the whole gradient (`dy` itself)."""
+    """Every summand receives the whole gradient, ``dx_i = dy`` (`dy` itself)."""
     return (dy,) * cache
 
 

@@ -35,6 +35,10 @@ def label_parity_forward(labels: Array, window: Window, ignore_label: int | None
         If `labels` is not an integer array of that shape at least as large as the window, or its
         dtype cannot hold `ignore_label`.
 
+    Notes
+    -----
+    Harley, Derpanis, Kokkinos (ICCV 2017), section 3.1; im2parity in the authors' code.
+
     Examples
     --------
     >>> import numpy as np

@@ -58,12 +58,21 @@ def max_pool_forward(x: Array, window: Window) -> tuple[Array, MaxPoolCache]:
     TypeError, ValueError
         If `x` is not a floating-point image, or the window does not fit it.
 
+    Notes
+    -----
+    Caffe's Pooling layer, MAX.
+
     Examples
     --------
-    >>> import numpy as np
     >>> x = np.arange(16.0).reshape(1, 1, 4, 4)
-    >>> max_pool_forward(x, Window(3, stride=2, pad=1))[0][0, 0].tolist()
+    >>> y, cache = max_pool_forward(x, Window(3, stride=2, pad=1))
+    >>> y[0, 0].tolist()
     [[5.0, 7.0, 7.0], [13.0, 15.0, 15.0], [13.0, 15.0, 15.0]]
+
+    Where a pixel is the maximum of four windows, it gets the gradient of all four:
+
+    >>> max_pool_backward(np.ones((1, 1, 3, 3)), cache)[0, 0].astype(int).tolist()
+    [[0, 0, 0, 0], [0, 1, 0, 2], [0, 0, 0, 0], [0, 2, 0, 4]]
     """
     check_array("x", x, ("N", "C", "H", "W"))
     y = fast(max_pool, x)(x, window, pooled_shape(x.shape[2:], window))
@@ -71,7 +80,7 @@ def max_pool_forward(x: Array, window: Window) -> tuple[Array, MaxPoolCache]:
 
 
 def max_pool_backward(dy: Array, cache: MaxPoolCache) -> Array:
-    """Hand each window's gradient to the first of its maxima."""
+    """Hand each window's gradient to the first of its maxima: ``dx[p + delta_k] += dy[p]``."""
     check_array("dy", dy, cache.y.shape, like=cache.y)
     return fast(max_pool_grad, dy)(dy, *cache)
 
@@ -105,14 +114,19 @@ def average_pool_forward(x: Array, window: Window) -> tuple[Array, AveragePoolCa
     """Mean over each window, ``y[n, c, p] = sum_k x[n, c, p + delta_k] / area[p]``.
 
     `area` counts the pixels of the window in the *padded* image, zeros of the padding included.
-
     Parameters, result and errors are those of `max_pool_forward`.
+
+    Notes
+    -----
+    Caffe's Pooling layer, AVE.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> average_pool_forward(np.ones((1, 1, 2, 2)), Window(3, pad=1))[0][0, 0, 0, 0].round(3).item()
-    0.444
+    >>> y, cache = average_pool_forward(np.ones((1, 1, 2, 2)), Window(3, pad=1))
+    >>> y[0, 0].round(3).tolist()  # 4 pixels of 9: the others are padding
+    [[0.444, 0.444], [0.444, 0.444]]
+    >>> average_pool_backward(np.ones((1, 1, 2, 2)), cache)[0, 0].round(3).tolist()
+    [[0.444, 0.444], [0.444, 0.444]]
     """
     check_array("x", x, ("N", "C", "H", "W"))
     shape = x.shape[2:]
@@ -121,7 +135,7 @@ def average_pool_forward(x: Array, window: Window) -> tuple[Array, AveragePoolCa
 
 
 def average_pool_backward(dy: Array, cache: AveragePoolCache) -> Array:
-    """Hand each pixel of a window the same share, ``dy / area``."""
+    """Hand each pixel of a window the same share: ``dx[p + delta_k] += dy[p] / area[p]``."""
     check_array("dy", dy, ("N", "C", *pooled_shape(*cache)))
     return fast(average_pool_grad, dy)(dy, *cache)
 

@@ -13,7 +13,7 @@ from segaware_np.xp import Array
 def position_image(
     shape: Pair, batch: int = 1, dtype: np.dtype | str = "float32", xp: ModuleType = np
 ) -> Array:
-    """Return the ``xy`` image: channel 0 holds x, channel 1 holds y, in pixels from 0.
+    """Return the ``xy`` image: ``y[:, 0, i, j] = j`` and ``y[:, 1, i, j] = i``, in pixels.
 
     Parameters
     ----------
@@ -27,6 +27,10 @@ def position_image(
     Returns
     -------
     xy : (batch, 2, H, W) array
+
+    Notes
+    -----
+    Position is a feature of the CRF's filters: Krähenbühl, Koltun (NIPS 2011).
 
     Examples
     --------

@@ -23,6 +23,16 @@ def relu_forward(x: Array) -> tuple[Array, Array]:
     ------
     TypeError
         If `x` is not a floating-point array.
+
+    Notes
+    -----
+    Nair, Hinton: *Rectified Linear Units Improve Restricted Boltzmann Machines* (ICML 2010).
+
+    Examples
+    --------
+    >>> y, cache = relu_forward(np.array([-1.0, 0.0, 2.0]))
+    >>> y.tolist(), relu_backward(np.ones(3), cache).tolist()
+    ([0.0, 0.0, 2.0], [0.0, 0.0, 1.0])
     """
     check_array("x", x)
     y = x * (x.real > 0) if x.dtype.kind == "c" else x.clip(0)

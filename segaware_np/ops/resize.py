@@ -46,10 +46,18 @@ def resize_forward(x: Array, size: Pair) -> tuple[Array, ResizeCache]:
     The banded matrices are applied as blocks of dense products, which is what BLAS is fastest at;
     a NaN or an infinity in `x` makes NaN of the samples that share its blocks.
 
+    Caffe's Interp layer, as in DeepLab and in the authors' networks.
+
     Examples
     --------
-    >>> resize_forward(np.array([[[[0.0, 1.0]]]]), (1, 3))[0].ravel().tolist()
+    >>> y, cache = resize_forward(np.array([[[[0.0, 1.0]]]]), (1, 3))
+    >>> y.ravel().tolist()
     [0.0, 0.5, 1.0]
+
+    The sample in the middle hands half of its gradient to either side:
+
+    >>> resize_backward(np.array([[[[0.0, 1.0, 0.0]]]]), cache).ravel().tolist()
+    [0.5, 0.5]
     """
     check_array("x", x, ("N", "C", "H", "W"))
     size = image_shape("size", size)
@@ -61,7 +69,7 @@ def resize_forward(x: Array, size: Pair) -> tuple[Array, ResizeCache]:
 
 
 def resize_backward(dy: Array, cache: ResizeCache) -> Array:
-    """Exact adjoint: each input pixel gathers from all outputs that sampled it."""
+    """Exact adjoint, ``dx = A_h^T dy A_w``: each input pixel gathers from all that sampled it."""
     check_array("dy", dy, ("N", "C", *cache.size))
     return fast(resize_grad, dy)(dy, cache.shape)
 

@@ -46,11 +46,19 @@ def scale_forward(
     TypeError, ValueError
         If the arrays do not go together, or neither scale nor bias is given.
 
+    Notes
+    -----
+    Caffe's Scale and Bias layers.
+
     Examples
     --------
-    >>> import numpy as np
-    >>> scale_forward(np.ones((1, 2, 2)), np.array([2.0, 3.0]), np.array([0.0, 1.0]))[0].tolist()
+    >>> x, scale, bias = np.ones((1, 2, 2)), np.array([2.0, 3.0]), np.array([0.0, 1.0])
+    >>> y, cache = scale_forward(x, scale, bias)
+    >>> y.tolist()
     [[[2.0, 2.0], [4.0, 4.0]]]
+    >>> dx, dscale, dbias = scale_backward(np.ones((1, 2, 2)), cache)
+    >>> dx.tolist(), dscale.tolist(), dbias.tolist()
+    ([[[2.0, 2.0], [3.0, 3.0]]], [2.0, 2.0], [2.0, 2.0])
     """
     check_array("x", x)
     given = scale if scale is not None else bias

@@ -80,11 +80,18 @@ def segaware_convolution_forward(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> x, weight, window = np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), Window.same(3)
-    >>> y, _ = segaware_convolution_forward(x, np.full((1, 9, 3, 3), 0.5), weight, window=window)
-    >>> y[0, 0].tolist()
-    [[2.0, 3.0, 2.0], [3.0, 4.5, 3.0], [2.0, 3.0, 2.0]]
+    Averages over the centre's side of a boundary, and over both sides if nothing masks it:
+
+    >>> x, window = np.array([[[[1.0, 1.0, 7.0]]]]), Window((1, 3))
+    >>> weight, mask = np.full((1, 1, 1, 3), 1 / 3), np.array([1.5, 1.5, 0.0]).reshape(1, 3, 1, 1)
+    >>> segaware_convolution_forward(x, np.ones_like(mask), weight, window=window)[0].item()
+    3.0
+    >>> y, cache = segaware_convolution_forward(x, mask, weight, window=window)
+    >>> y.item()
+    1.0
+    >>> dx, dmask, dweight, _ = segaware_convolution_backward(np.full((1, 1, 1, 1), 6.0), cache)
+    >>> dx.ravel().tolist(), dmask.ravel().tolist(), dweight.ravel().tolist()
+    ([3.0, 3.0, 0.0], [2.0, 2.0, 14.0], [9.0, 9.0, 0.0])
     """
     _check(x, mask, weight, bias, window, groups)
     y = fast(segaware_convolution, x)(x, mask, weight, bias, window, groups)
@@ -169,8 +176,23 @@ def segaware_convolution_explicit_forward(
 ) -> tuple[Array, ExplicitCache]:
     """Compute `segaware_convolution_forward` step by step: columns, mask, matrix product.
 
-    The composition that the authors' networks spell out. It stores the columns twice and is
-    here to be read; arguments, result and errors are those of `segaware_convolution_forward`.
+    ``y = b + W (m * im2col(x))``. It stores the columns twice and is here to be read. Parameters,
+    results and errors are those of `segaware_convolution_forward`.
+
+    Notes
+    -----
+    The composition that the networks of Harley, Derpanis, Kokkinos (ICCV 2017) spell out.
+
+    Examples
+    --------
+    >>> x, weight, window = np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), Window.same(3)
+    >>> mask = np.full((1, 9, 3, 3), 0.5)
+    >>> y, cache = segaware_convolution_explicit_forward(x, mask, weight, window=window)
+    >>> y[0, 0].tolist()
+    [[2.0, 3.0, 2.0], [3.0, 4.5, 3.0], [2.0, 3.0, 2.0]]
+    >>> _, dmask, _, _ = segaware_convolution_explicit_backward(np.ones((1, 1, 3, 3)), cache)
+    >>> dmask[0, :, 0, 0].astype(int).tolist()  # the corner's window: 4 of 9 neighbours are inside
+    [0, 0, 0, 0, 1, 1, 0, 1, 1]
     """
     _check(x, mask, weight, bias, window, groups)
     columns, image = im2col_forward(x, window)
@@ -182,7 +204,7 @@ def segaware_convolution_explicit_forward(
 def segaware_convolution_explicit_backward(
     dy: Array, cache: ExplicitCache
 ) -> tuple[Array, Array, Array, Array | None]:
-    """Walk the three steps back: matrix product, mask, columns."""
+    """Gradients ``(dx, dmask, dweight, dbias)``: the three steps back, matrix product, mask, columns."""
     dmasked, dweight, dbias = column_convolution_backward(dy, cache.product)
     dmask = (dmasked * cache.columns).sum(1)
     dx = im2col_backward(dmasked * cache.mask[:, None], cache.image)

@@ -27,6 +27,16 @@ def softmax_forward(x: Array) -> tuple[Array, Array]:
     ------
     TypeError, ValueError
         If `x` is not a floating-point array with channels.
+
+    Notes
+    -----
+    Bridle: *Probabilistic Interpretation of Feedforward Classification Network Outputs* (1990).
+
+    Examples
+    --------
+    >>> p, cache = softmax_forward(np.log([[1.0, 3.0]]))
+    >>> p.round(12).tolist(), softmax_backward(np.array([[1.0, 0.0]]), cache).round(12).tolist()
+    ([[0.25, 0.75]], [[0.1875, -0.1875]])
     """
     _check_channels("x", x)
     p = array_module(x).exp(x - x.real.max(1, keepdims=True))
@@ -79,11 +89,18 @@ def softmax_cross_entropy_forward(
         If the arrays do not go together, or a label is out of range. On a GPU, where looking at
         the labels would stall the stream, a label out of range makes the loss NaN instead.
 
+    Notes
+    -----
+    Caffe's SoftmaxWithLoss layer.
+
     Examples
     --------
-    >>> loss, _ = softmax_cross_entropy_forward(np.zeros((1, 4, 2, 2)), np.zeros((1, 2, 2), int))
+    >>> score, labels = np.zeros((1, 4, 1, 2)), np.array([[[2, 255]]])  # the second is ignored
+    >>> loss, cache = softmax_cross_entropy_forward(score, labels)
     >>> bool(np.isclose(loss, np.log(4)))
     True
+    >>> softmax_cross_entropy_backward(1.0, cache)[0, :, 0].T.tolist()
+    [[0.25, 0.25, -0.75, 0.25], [0.0, 0.0, 0.0, 0.0]]
     """
     _check_channels("score", score)
     check_array("labels", labels, (*score.shape[:1], *score.shape[2:]), kind="integer")

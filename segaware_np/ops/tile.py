@@ -14,7 +14,7 @@ class TileCache(NamedTuple):
 
 
 def tile_forward(x: Array, tiles: int, axis: int = 1) -> tuple[Array, TileCache]:
-    """Put copies of `x` side by side along an axis.
+    """Put copies of `x` side by side along an axis, ``y = [x, x, ...]``.
 
     Parameters
     ----------
@@ -34,11 +34,15 @@ def tile_forward(x: Array, tiles: int, axis: int = 1) -> tuple[Array, TileCache]
     TypeError, ValueError
         If `x` is not a floating-point array with that axis, or `tiles` less than 1.
 
+    Notes
+    -----
+    Caffe's Tile layer.
+
     Examples
     --------
-    >>> import numpy as np
-    >>> tile_forward(np.array([[1.0, 2.0]]), 2)[0].tolist()
-    [[1.0, 2.0, 1.0, 2.0]]
+    >>> y, cache = tile_forward(np.array([[1.0, 2.0]]), 2)
+    >>> y.tolist(), tile_backward(np.array([[1.0, 2.0, 3.0, 4.0]]), cache).tolist()
+    ([[1.0, 2.0, 1.0, 2.0]], [[4.0, 6.0]])
     """
     check_array("x", x)
     if tiles < 1:

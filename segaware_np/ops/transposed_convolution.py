@@ -47,14 +47,19 @@ def transposed_convolution_forward(
     TypeError, ValueError
         If shapes, dtypes or array modules do not go together.
 
+    Notes
+    -----
+    Caffe's Deconvolution layer; Dumoulin, Visin (arXiv 1603.07285), chapter 4.
+
     Examples
     --------
-    >>> import numpy as np
-    >>> y, _ = transposed_convolution_forward(
-    ...     np.array([[[[1.0, 2.0]]]]), np.ones((1, 1, 1, 2)), window=Window((1, 2), stride=(1, 2))
-    ... )
-    >>> y.tolist()
-    [[[[1.0, 1.0, 2.0, 2.0]]]]
+    >>> x, weight = np.array([[[[1.0, 2.0]]]]), np.ones((1, 1, 1, 2))
+    >>> y, cache = transposed_convolution_forward(x, weight, window=Window((1, 2), stride=(1, 2)))
+    >>> y.ravel().tolist()
+    [1.0, 1.0, 2.0, 2.0]
+    >>> dx, dweight, _ = transposed_convolution_backward(np.array([[[[1.0, 2.0, 3.0, 4.0]]]]), cache)
+    >>> dx.ravel().tolist(), dweight.ravel().tolist()
+    ([3.0, 7.0], [7.0, 10.0])
     """
     check_array("x", x, ("N", "C", "H", "W"))
     n, channels, *size = x.shape
