@@ -41,7 +41,7 @@ def concat_forward(*xs: Array) -> tuple[Array, list[int]]:
 
 
 def concat_backward(dy: Array, cache: list[int]) -> tuple[Array, ...]:
-    """Cut the gradient into the pieces that were joined, ``[dx_1, dx_2, ...] = dy`` (views of `dy`)."""
+    """Cut the gradient into the pieces that were joined, ``[dx_1, dx_2, ...] = dy`` (views)."""
     check_array("dy", dy, ("N", sum(cache), *("H", "W")[: dy.ndim - 2]))
     pieces, start = [], 0
     for channels in cache:

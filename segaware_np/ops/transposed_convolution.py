@@ -57,7 +57,8 @@ def transposed_convolution_forward(
     >>> y, cache = transposed_convolution_forward(x, weight, window=Window((1, 2), stride=(1, 2)))
     >>> y.ravel().tolist()
     [1.0, 1.0, 2.0, 2.0]
-    >>> dx, dweight, _ = transposed_convolution_backward(np.array([[[[1.0, 2.0, 3.0, 4.0]]]]), cache)
+    >>> dy = np.array([[[[1.0, 2.0, 3.0, 4.0]]]])
+    >>> dx, dweight, _ = transposed_convolution_backward(dy, cache)
     >>> dx.ravel().tolist(), dweight.ravel().tolist()
     ([3.0, 7.0], [7.0, 10.0])
     """
