@@ -42,12 +42,17 @@ def batch_norm_forward(
     TypeError, ValueError
         If the arrays do not go together, or only one statistic is given.
 
+    Notes
+    -----
+    Ioffe, Szegedy: *Batch Normalization* (ICML 2015).
+
     Examples
     --------
-    >>> import numpy as np
-    >>> y, _ = batch_norm_forward(np.array([[[1.0, 3.0]]]), eps=0.0)
+    >>> y, cache = batch_norm_forward(np.array([[[1.0, 3.0]]]), eps=0.0)
     >>> y.tolist()
     [[[-1.0, 1.0]]]
+    >>> batch_norm_backward(np.array([[[0.0, 1.0]]]), cache).tolist()  # two entries are always -1, 1
+    [[[0.0, 0.0]]]
     """
     check_array("x", x)
     if x.ndim < 2:

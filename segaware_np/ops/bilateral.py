@@ -59,14 +59,20 @@ def bilateral_filter_forward(
     TypeError, ValueError
         If shapes, dtypes or array modules do not go together.
 
+    Notes
+    -----
+    Tomasi, Manduchi: *Bilateral Filtering for Gray and Color Images* (ICCV 1998).
+
     Examples
     --------
-    >>> import numpy as np
     >>> x = np.array([[[[0.0, 2.0, 8.0]]]])
     >>> e = np.array([[[[0.0, 0.0, 99.0]]]])  # the third pixel is of another region
-    >>> y, _ = bilateral_filter_forward(x, e, window=Window((1, 3), pad=(0, 1)))
+    >>> y, cache = bilateral_filter_forward(x, e, window=Window((1, 3), pad=(0, 1)))
     >>> y.ravel().tolist()
     [1.0, 1.0, 8.0]
+    >>> dx, _, _ = bilateral_filter_backward(np.ones((1, 1, 1, 3)), cache, {"x"})
+    >>> dx.ravel().tolist()
+    [1.0, 1.0, 1.0]
     """
     check_array("x", x, ("N", "C", "H", "W"))
     check_array("embedding", embedding, (x.shape[0], "E", *x.shape[2:]), like=x)

@@ -60,10 +60,17 @@ def distance_forward(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> d, _ = distance_forward(np.array([[[[0.0, 1.0, 5.0]]]]), Window((1, 3), pad=(0, 1)))
+    >>> e, window = np.array([[[[0.0, 1.0, 5.0]]]]), Window((1, 3), pad=(0, 1))
+    >>> d, cache = distance_forward(e, window)
     >>> d[0, :, 0, 1].tolist()  # around the middle pixel
     [1.0, 0.0, 4.0]
+
+    To bring the middle pixel nearer to its right neighbour, raise the one and lower the other:
+
+    >>> dd = np.zeros((1, 3, 1, 3))
+    >>> dd[0, 2, 0, 1] = 1.0
+    >>> distance_backward(dd, cache).ravel().tolist()
+    [0.0, -1.0, 1.0]
     """
     check_array("embedding", embedding, ("N", "E", "H", "W"))
     if norm not in ("L1", "L2"):

@@ -60,10 +60,12 @@ def embedding_loss_forward(
 
     Examples
     --------
-    >>> import numpy as np
     >>> d, same = np.array([1.0, 1.0]).reshape(1, 2, 1, 1), np.array([1, 0]).reshape(1, 2, 1, 1)
-    >>> embedding_loss_forward(d, same)[0].item()  # (0.5 + 1.0) / 2
+    >>> loss, cache = embedding_loss_forward(d, same)
+    >>> loss.item()  # (0.5 + 1.0) / 2
     0.75
+    >>> embedding_loss_backward(1.0, cache).ravel().tolist()  # nearer, farther
+    [0.5, -0.5]
     """
     check_array("distance", distance, ("N", "K", "Ho", "Wo"))
     check_array("parity", parity, distance.shape, kind="integer")

@@ -45,9 +45,13 @@ def exponential_mask_forward(distance: Array, scale: Array | float) -> tuple[Arr
 
     Examples
     --------
-    >>> mask, _ = exponential_mask_forward(np.array([0.0, 2.0, np.inf]).reshape(1, 3, 1, 1), 0.0)
-    >>> mask.ravel().tolist()
-    [1.0, 1.0, 0.0]
+    >>> d = np.array([0.0, 2.0, np.inf]).reshape(1, 3, 1, 1)
+    >>> mask, cache = exponential_mask_forward(d, 0.5)
+    >>> mask.ravel().round(3).tolist()
+    [1.0, 0.368, 0.0]
+    >>> dd, ds = exponential_mask_backward(np.ones((1, 3, 1, 1)), cache)
+    >>> dd.ravel().round(3).tolist(), round(float(ds), 3)
+    ([-0.5, -0.184, -0.0], -0.736)
     """
     scale = _checked(distance, scale)
     mask = fast(exponential_mask, distance)(distance, scale)
@@ -80,15 +84,23 @@ def exponential_mask_grad(
 def normalized_mask_forward(distance: Array, scale: Array | float) -> tuple[Array, MaskCache]:
     """Normalised mask, ``m = softmax over k of (-s d)``.
 
-    Parameters and errors are those of `exponential_mask_forward`. Removed entries have weight
-    exactly 0; a window with every entry removed is uniform, ``1 / K``.
+    Removed entries have weight exactly 0; a window with every entry removed is uniform, ``1 / K``.
+    Parameters, results and errors are those of `exponential_mask_forward`.
+
+    Notes
+    -----
+    Harley, Derpanis, Kokkinos (ICCV 2017), eq. 3: the exponential mask divided by its sum.
 
     Examples
     --------
     >>> d = np.array([[0.0, np.inf], [0.0, np.inf], [np.inf, np.inf]]).reshape(1, 3, 1, 2)
-    >>> mask, _ = normalized_mask_forward(d, 1.0)
+    >>> mask, cache = normalized_mask_forward(d, 1.0)
     >>> mask[0, :, 0].T.round(3).tolist()
     [[0.5, 0.5, 0.0], [0.333, 0.333, 0.333]]
+    >>> dmask = np.array([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]).reshape(1, 3, 1, 2)
+    >>> dd, _ = normalized_mask_backward(dmask, cache)  # what one entry gains, the other loses
+    >>> dd[0, :, 0, 0].tolist()
+    [-0.25, 0.25, -0.0]
     """
     scale = _checked(distance, scale)
     mask = fast(normalized_mask, distance)(distance, scale)

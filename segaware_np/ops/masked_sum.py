@@ -44,12 +44,19 @@ def masked_sum_forward(x: Array, mask: Array, window: Window) -> tuple[Array, Ma
     TypeError, ValueError
         If shapes, dtypes or array modules do not go together.
 
+    Notes
+    -----
+    Harley, Derpanis, Kokkinos (ICCV 2017), eq. 3 with weights of 1.
+
     Examples
     --------
-    >>> import numpy as np
     >>> x, window = np.array([[[[1.0, 2.0, 3.0]]]]), Window((1, 3), pad=(0, 1))
-    >>> masked_sum_forward(x, np.ones((1, 3, 1, 3)), window)[0].ravel().tolist()
+    >>> y, cache = masked_sum_forward(x, np.ones((1, 3, 1, 3)), window)
+    >>> y.ravel().tolist()
     [3.0, 6.0, 5.0]
+    >>> dx, dmask = masked_sum_backward(np.ones((1, 1, 1, 3)), cache)
+    >>> dx.ravel().tolist(), dmask[0, :, 0, 0].tolist()
+    ([2.0, 3.0, 2.0], [0.0, 1.0, 2.0])
     """
     check_array("x", x, ("N", "C", "H", "W"))
     shape = (x.shape[0], window.size, *window.output_shape(x.shape[2:]))

@@ -107,6 +107,21 @@ def mean_field_forward(
     -----
     Harley, Derpanis, Kokkinos (ICCV 2017), section 3.4, after Zheng et al.: *Conditional Random
     Fields as Recurrent Neural Networks* (ICCV 2015).
+
+    Examples
+    --------
+    Two classes, three pixels that look alike. The doubtful one in the middle joins the others:
+
+    >>> unary, one = np.array([[[[2.0, -0.1, 2.0]], [[0.0, 0.0, 0.0]]]]), np.eye(2)
+    >>> f1, window = np.zeros((1, 1, 1, 3)), Window((1, 3), pad=(0, 1))
+    >>> q, cache = mean_field_forward(
+    ...     unary, unary, f1, None, None, one, -one, window1=window, iterations=1
+    ... )
+    >>> unary.argmax(1).ravel().tolist(), q.argmax(1).ravel().tolist()
+    ([0, 1, 0], [0, 0, 0])
+    >>> dunary, *_ = mean_field_backward(np.ones((1, 2, 1, 3)), cache)
+    >>> dunary.ravel().tolist()
+    [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
     """
     check_array("unary", unary, ("N", "C", "H", "W"))
     check_array("first_q", first_q, unary.shape, like=unary)

@@ -76,11 +76,14 @@ def normalized_convolution_forward(
     --------
     With a constant embedding and weights of 1 it averages:
 
-    >>> import numpy as np
     >>> x, e = np.arange(9.0).reshape(1, 1, 3, 3), np.zeros((1, 2, 3, 3))
     >>> weight, window = np.ones((1, 1, 3, 3)), Window(3)
-    >>> normalized_convolution_forward(x, e, weight, window=window)[0].item()
+    >>> y, cache = normalized_convolution_forward(x, e, weight, window=window)
+    >>> y.item()
     4.0
+    >>> dx, *_ = normalized_convolution_backward(np.full((1, 1, 1, 1), 9.0), cache, {"x"})
+    >>> dx[0, 0].round(12).tolist()
+    [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
     """
     check_array("x", x, ("N", "C", "H", "W"))
     check_array("embedding", embedding, (x.shape[0], "E", *x.shape[2:]), like=x)
