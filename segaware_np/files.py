@@ -46,12 +46,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     Raises
     ------
     OSError
-        If the folder is missing or read-only, or the disk is full.
+        If the folder is missing or read-only, or the disk is full; it names the file.
     """
     path = Path(path)
     # Not by `tempfile`, whose files only the owner may read.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    with ExitStack() as failed:
+    with naming(path, temporary), ExitStack() as failed:
         with open(temporary, "xb") as file:
             failed.callback(temporary.unlink)
             yield file
@@ -59,6 +59,17 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         failed.pop_all()
+
+
+@contextmanager
+def naming(path: Path, alias: Path | None = None) -> Iterator[None]:
+    """Let an OSError that names no file, as of a full disk, or the alias, name this file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, str(alias)):
+            error.filename = str(path)
+        raise
 
 
 def save_arrays(
@@ -78,8 +89,9 @@ def save_arrays(
 
     Raises
     ------
-    ValueError
-        If the suffix is another one, or an array holds Python objects.
+    TypeError, ValueError
+        If the suffix is another one, an array holds Python objects, or ``.safetensors`` cannot
+        hold one, as ``complex128``.
     OSError
         If the file cannot be written; nothing is left half written.
     """
@@ -90,6 +102,12 @@ def save_arrays(
     elif path.suffix == ".safetensors":
         save = require("safetensors.numpy", extra="safetensors").save
         plain = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+        for name, array in plain.items():
+            if array.dtype.kind not in "biuf" or array.itemsize > 8:
+                raise TypeError(
+                    f"{name}: expected a dtype that .safetensors holds, got {array.dtype} "
+                    "(.npz holds more)"
+                )
         data = save(plain, metadata={_METADATA: text})
         with atomic_write(path) as file:
             file.write(data)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from segaware_np.files import FormatError
+from segaware_np.files import FormatError, naming
 
 FIELDS = ("iteration", "loss", "lr", "gradient_norm", "seconds")
 FORMATS = (".jsonl", ".csv")
@@ -53,11 +53,13 @@ class Log:
 
     def sync(self) -> None:
         """Wait until all lines are on the disk."""
-        os.fsync(self._file.fileno())
+        with naming(self._path):
+            os.fsync(self._file.fileno())
 
     def _put(self, line: str) -> None:
-        self._file.write(line.encode() + b"\n")
-        self._file.flush()
+        with naming(self._path):
+            self._file.write(line.encode() + b"\n")
+            self._file.flush()
 
     def __enter__(self) -> Log:
         return self

@@ -106,6 +106,14 @@ def test_arrays_that_are_no_network(empty):
     check(lambda: models.load("arrays.npz"), FormatError, "arrays.npz: not a network")
 
 
+def test_a_network_with_other_arguments(empty):
+    NET.save("model.npz")
+    check(lambda: models.load("model.npz", typo=1), TypeError, "typo: expected an argument of")
+    check(lambda: models.load("model.npz", dtype="float16"), ValueError, "dtype: expected one of")
+    check(lambda: models.load("model.npz", classes=7), ValueError, "classifier.weight: expected")
+    assert models.load("model.npz", dtype="float64").dtype == np.float64
+
+
 @pytest.mark.parametrize("keep", [0, 0.5, 0.99])
 def test_truncated_checkpoint(empty, keep):
     trainer().run()
@@ -171,6 +179,9 @@ def locked():
 @pytest.mark.parametrize("which", range(5))
 def test_read_only_folder(locked, which):
     check(_write_all(locked)[which], PermissionError, str(locked))
+    with pytest.raises(PermissionError) as caught:
+        _write_all(locked)[which]()
+    assert ".tmp" not in str(caught.value)
     assert list(locked.iterdir()) == []
 
 
@@ -190,8 +201,9 @@ def test_full_disk(empty, monkeypatch, which):
     for name in ("a.png", "a.npz", "net.npz"):
         (empty / name).write_text("before")
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left on device"):
+    with pytest.raises(OSError, match="No space left on device") as caught:
         _write_all(empty)[which]()
+    assert Path(caught.value.filename).name in ("a.png", "a.npz", "net.npz")
     assert {path.name: path.read_text() for path in empty.iterdir()} == dict.fromkeys(
         ("a.png", "a.npz", "net.npz"), "before"
     )

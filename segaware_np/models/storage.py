@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -33,17 +34,31 @@ def build(description: dict[str, Any], **changes: Any) -> Net:
     Raises
     ------
     ValueError
-        If it describes no network of this module.
+        If it describes no network of this module, or a change is out of range.
+    TypeError
+        If the network has no such argument to change.
     """
     try:
         builder, arguments = BUILDERS[description["model"]], dict(description["arguments"])
-        return builder(**{**arguments, **changes})
+        signature(builder).bind(**arguments)
     except (KeyError, TypeError) as error:
         raise ValueError(f"description: not that of a network of this library ({error})") from error
+    known = [*signature(builder).parameters]
+    for name in changes:
+        if name not in known:
+            raise TypeError(f"{name}: expected an argument of {builder.__name__}: {known}")
+    return builder(**{**arguments, **changes})
 
 
 def load(path: str | os.PathLike[str], **changes: Any) -> Net:
     """Build the network that a file of weights belongs to, and load them.
+
+    Parameters
+    ----------
+    path : path-like
+        Written by `Net.save`.
+    **changes
+        Arguments of the network to replace, ``xp`` or ``dtype`` say.
 
     Raises
     ------
@@ -51,12 +66,17 @@ def load(path: str | os.PathLike[str], **changes: Any) -> Net:
         If there is no such file.
     FormatError
         If it is damaged or holds no network.
+    TypeError, ValueError
+        If the network has no such argument to change, or its weights do not fit then.
     """
     arrays, metadata = load_arrays(path)
     try:
-        net = build(metadata["description"], **changes)
-        net.set_weights({name: arrays[name] for name in net.parameters()})
-    except (KeyError, ValueError, TypeError) as error:
+        net = build(metadata.get("description", {}), **changes)
+        own = net.parameters()
+        net.set_weights({name: array for name, array in arrays.items() if name in own})
+    except (TypeError, ValueError) as error:
+        if changes.keys() - {"xp"}:
+            raise
         raise FormatError(f"{path}: not a network of this library ({error})") from error
     return net
 
