@@ -60,7 +60,7 @@ class Problem:
 
     def __init__(self, geometry, dtype, seed, groups, poison=None):
         rng, self.window, self.groups = np.random.default_rng(seed), geometry.window, groups
-        channels, outputs = groups * rng.integers(1, 4), groups * rng.integers(1, 3)
+        channels, outputs = groups * rng.integers(0, 4), groups * rng.integers(0, 3)
 
         def draw(*shape):
             return rng.standard_normal(shape).astype(dtype)

@@ -58,8 +58,9 @@ class BandedWindows:
         edges = [start + rows * i // bands for i in range(bands + 1)]
         return [(a, b) for a, b in pairwise(edges) if b > a]
 
-    def channels(self, count: int, itemsize: int) -> list[Pair]:
-        """Split channels into blocks whose columns of one band fit into the cache."""
+    def blocks(self, count: int, itemsize: int) -> list[Pair]:
+        """Split channels, or groups of them, into blocks whose columns of one band fit into the
+        cache; `itemsize` is that of one of them."""
         height = max((b - a for a, b in self.bands()), default=1)
         column = height * self.count[1] * self.window.size * itemsize
         blocks = max(1, -(-count * column // _COLUMN_BYTES))

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from itertools import pairwise
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,9 @@ from segaware_np.threads import get_num_threads, parallel
 from segaware_np.window import Pair, Window
 
 Gradient = np.ndarray | None
+
+# Rows of columns a power of two apart would share a few sets of the cache: these move on a line.
+_CLASHING, _LINE = 256, 16
 
 
 def convolution(
@@ -114,9 +118,12 @@ def _forward(
         for block in problem.blocks:
             seen = windows.look(images[n, block.channels], band)
             columns = problem.columns(seen, n, band)
-            gemm(matrix[block.outputs, block.taps], columns, out[block.outputs], beta=1)
+            for outputs, taps, rows in block.products:
+                gemm(matrix[outputs, taps], columns[rows], out[outputs], beta=1)
 
-    parallel(work, [(n, band) for n in range(x.shape[0]) for band in windows.bands()])
+    shares = _deal(len(x), windows.count[0], get_num_threads())
+    rows = [part for share in shares for part in share]
+    parallel(work, [(n, band) for n, (first, stop) in rows for band in windows.bands(first, stop)])
     return y
 
 
@@ -178,8 +185,8 @@ class _Share:
             seen = self.problem.windows.look(self.problem.images[n, block.channels], band)
             if "weight" in self.need:
                 columns = self.problem.columns(seen, n, band)
-                dweight = self.weight[block.outputs, block.taps]
-                gemm(dy[block.outputs], columns.T, dweight, beta=1)
+                for outputs, taps, rows in block.products:
+                    gemm(dy[outputs], columns[rows].T, self.weight[outputs, taps], beta=1)
             if "x" in self.need or dmask is not None:
                 arrived = self.problem.arrived(block, dy, seen.shape)
             if dmask is not None:
@@ -191,12 +198,19 @@ class _Share:
                     target.add(block.channels, *run)
 
 
-class _Block(NamedTuple):
-    """Input channels, and the outputs and columns of the weight matrix that belong to them."""
+class _Product(NamedTuple):
+    """A part of the weight matrix, by its rows and columns, and the columns of x that it meets."""
 
-    channels: slice
     outputs: slice
     taps: slice
+    rows: slice
+
+
+class _Block(NamedTuple):
+    """Input channels whose columns are made together, and all that they are multiplied with."""
+
+    channels: slice
+    products: list[_Product]
 
 
 class _Problem:
@@ -217,17 +231,26 @@ class _Problem:
         self.pointwise = mask is None and window == Window(1)  # the columns are the image itself
         room = margin(self.windows)
         self.dense, self.margin = room is not None and mask is not None, room or 0
-        self.matrix = np.ascontiguousarray(weight).reshape(weight.shape[0], -1)
-        inputs, outputs = c // groups, weight.shape[0] // groups
-        self.blocks = [
-            _Block(
-                slice(g * inputs + a, g * inputs + b),
-                slice(g * outputs, (g + 1) * outputs),
-                slice(a * window.size, b * window.size),
-            )
-            for g in range(groups)
-            for a, b in self.windows.channels(inputs, x.itemsize)
-        ]
+        self.matrix = np.ascontiguousarray(weight).reshape(len(weight), prod(weight.shape[1:]))
+        self.blocks = self._blocks(c, groups, x.itemsize)
+
+    def _blocks(self, channels: int, groups: int, itemsize: int) -> list[_Block]:
+        """Some channels of one group, or all channels of some groups."""
+        inputs, outputs = channels // groups, len(self.matrix) // groups
+        size = self.windows.window.size
+        blocks = []
+        for first, last in self.windows.blocks(groups, inputs * itemsize):
+            for a, b in self.windows.blocks(inputs, itemsize):  # all, if groups share a block
+                products = [
+                    _Product(
+                        slice(g * outputs, (g + 1) * outputs),
+                        slice(a * size, b * size),
+                        slice(i * inputs * size, (i * inputs + b - a) * size),
+                    )
+                    for i, g in enumerate(range(first, last))
+                ]
+                blocks.append(_Block(slice(first * inputs + a, (last - 1) * inputs + b), products))
+        return blocks
 
     def mask_band(self, n: int, band: Pair) -> np.ndarray:
         """The mask of a band, (kh, kw, rows, Wo)."""
@@ -239,24 +262,31 @@ class _Problem:
         """The masked columns of a band, (C K, pixels), in this thread's buffer."""
         if self.pointwise:
             return _flat(seen)
-        columns = scratch("columns", seen.shape, seen.dtype)
+        buffer = self._buffer(seen.shape, seen.dtype)
+        columns = _windows(buffer, seen.shape)
         if self.mask is None:
             np.copyto(columns, seen)
         else:
             np.multiply(seen, self.mask_band(n, band), out=columns)
         self.windows.clear(columns, band)
-        return _flat(columns)
+        return _matrix(buffer, seen.shape)
 
     def arrived(self, block: _Block, dy: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """What arrives at the columns of a block, ``W^T dy``, with a margin of zeros behind each:
         (C, kh, kw, pixels + margin)."""
-        c, kh, kw, _, _ = shape
-        pixels = dy.shape[1]
-        out = scratch("columns", (c, kh, kw, pixels + self.margin), dy.dtype)
-        out[..., pixels:] = 0
-        matrix = out.reshape(c * kh * kw, -1)[:, :pixels]
-        gemm(self.matrix[block.outputs, block.taps].T, dy[block.outputs], matrix)
+        out = self._buffer(shape, dy.dtype)
+        out[..., dy.shape[1] :] = 0
+        matrix = _matrix(out, shape)
+        for outputs, taps, rows in block.products:
+            gemm(self.matrix[outputs, taps].T, dy[outputs], matrix[rows])
         return out
+
+    def _buffer(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """This thread's memory for columns (C, kh, kw, rows, Wo): (C, kh, kw, pixels + margin)."""
+        length = shape[3] * shape[4] + self.margin
+        if length % _CLASHING == 0:
+            length += _LINE
+        return scratch("columns", (*shape[:3], length), dtype)
 
     def gathered(self, arrived: np.ndarray, n: int, band: Pair) -> Iterable[Run]:
         """What arrived for the pixels of a band, through the mask."""
@@ -285,6 +315,11 @@ def _rows(image: np.ndarray, band: Pair) -> np.ndarray:
 def _windows(columns: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Columns (C, kh, kw, pixels + margin) without the margin, as (C, kh, kw, rows, Wo)."""
     return columns[..., : shape[3] * shape[4]].reshape(shape)
+
+
+def _matrix(columns: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Columns (C, kh, kw, pixels + margin) without the margin, as (C K, pixels)."""
+    return columns.reshape(-1, columns.shape[3])[:, : shape[3] * shape[4]]
 
 
 def _flat(columns: np.ndarray) -> np.ndarray:
