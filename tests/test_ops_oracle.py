@@ -265,6 +265,10 @@ def poolings(draw):
 @given(poolings(), proofs.layouts())
 def test_pooling(case, layout):
     window, x = case
+    if np.isinf(oracles.pool(x, window, "max")).any():
+        with pytest.raises(ValueError, match="window: .* has windows in the padding"):
+            ops.max_pool_forward(x, window)
+        return
     for forward, kind in ((ops.max_pool_forward, "max"), (ops.average_pool_forward, "average")):
         check(
             lambda x, f=forward: f(x, window)[0],

@@ -126,6 +126,9 @@ def mean_field_forward(
     check_array("unary", unary, ("N", "C", "H", "W"))
     check_array("first_q", first_q, unary.shape, like=unary)
     check("iterations", iterations, COUNT)
+    for name, flags in (("remove_center", remove_center), ("remove_bounds", remove_bounds)):
+        if not (isinstance(flags, (tuple, list)) and [*map(type, flags)] == [bool, bool]):
+            raise TypeError(f"{name}: expected a pair of bool, for f1 and for f2, got {flags!r}")
     second = {"f2": f2, "ws": ws, "window2": window2}
     absent = [name for name, value in second.items() if value is None]
     if len(absent) in (1, 2):
@@ -141,8 +144,8 @@ def mean_field_forward(
         weights.append(ws)
     for name, features, window, _ in given:
         _check_filter(name, features, window, unary)
-    flags = zip(remove_center, remove_bounds, strict=True)
-    filters = tuple(_filter(*one[1:], *pair) for one, pair in zip(given, flags, strict=False))
+    pairs = zip(remove_center, remove_bounds, strict=True)
+    filters = tuple(_filter(*one[1:], *pair) for one, pair in zip(given, pairs, strict=False))
 
     q, steps = first_q, []
     for _ in range(iterations):

@@ -56,7 +56,8 @@ def max_pool_forward(x: Array, window: Window) -> tuple[Array, MaxPoolCache]:
     Raises
     ------
     TypeError, ValueError
-        If `x` is not a floating-point image, or the window does not fit it.
+        If `x` is not a floating-point image, the window does not fit it, or a window lies wholly
+        in the padding, as one can whose dilation steps over a small image.
 
     Notes
     -----
@@ -75,7 +76,9 @@ def max_pool_forward(x: Array, window: Window) -> tuple[Array, MaxPoolCache]:
     [[0, 0, 0, 0], [0, 1, 0, 2], [0, 0, 0, 0], [0, 2, 0, 4]]
     """
     check_array("x", x, ("N", "C", "H", "W"))
-    y = fast(max_pool, x)(x, window, pooled_shape(x.shape[2:], window))
+    count = pooled_shape(x.shape[2:], window)
+    _check_maxima(x.shape[2:], window, count)
+    y = fast(max_pool, x)(x, window, count)
     return y, MaxPoolCache(x, y, window)
 
 
@@ -103,6 +106,16 @@ def max_pool_grad(dy: Array, x: Array, y: Array, window: Window) -> Array:
         dx[seen] += share
         left[inside] -= share
     return dx
+
+
+def _check_maxima(shape: Pair, window: Window, count: Pair) -> None:
+    """Raise ValueError if a window sees no pixel: the maximum of none would be -inf."""
+    for length, n, s, p, d in zip(
+        shape, count, window.stride, window.pad, window.dilation, strict=True
+    ):
+        for start in range(-p, 0, s)[:n]:
+            if start % d >= length:  # the first row or column that it meets beyond the padding
+                raise ValueError(f"window: {window} has windows in the padding of {shape} alone")
 
 
 class AveragePoolCache(NamedTuple):
