@@ -27,6 +27,14 @@ class Parameter:
     ----------
     grad : array
         dL/d(data), of the same shape, accumulated until it is cleared.
+
+    Examples
+    --------
+    >>> weight = Parameter(np.zeros(2))
+    >>> weight.accumulate(np.array([1.0, 2.0]))
+    >>> weight.accumulate(np.array([1.0, 0.0]))
+    >>> weight.grad.tolist()
+    [2.0, 2.0]
     """
 
     def __init__(self, data: Array, lr_mult: float = 1.0, decay_mult: float = 1.0) -> None:
@@ -54,6 +62,21 @@ class Layer(ABC):
         Whether the layer runs as in training (dropout drops) or as in use.
     cache : object
         What the last `forward` left for `backward`; None when there is nothing.
+
+    Examples
+    --------
+    A layer of one's own takes a forward, a backward and a formula:
+
+    >>> class Square(Layer):
+    ...     formula = "y = x^2"
+    ...     def forward(self, x):
+    ...         self.cache = x
+    ...         return x * x
+    ...     def backward(self, dy, need=None):
+    ...         return (2 * self.cache * dy,)
+    >>> layer = Square()
+    >>> layer.forward(np.array([3.0])).item(), layer.backward(np.array([1.0]))[0].item()
+    (9.0, 6.0)
     """
 
     formula: ClassVar[str] = ""

@@ -35,6 +35,25 @@ class Convolution(Layer):
         and no decay.
     lr_mult : float
         Learning-rate factor of the weights; the bias has twice that.
+
+    Raises
+    ------
+    ValueError
+        If `init` is unknown, or `groups` does not divide both numbers of channels.
+
+    Notes
+    -----
+    `convolution_forward`. Xavier: Glorot, Bengio (AISTATS 2010); MSRA: He et al. (ICCV 2015).
+
+    Examples
+    --------
+    >>> layer = Convolution(3, 8, Window.same(3))
+    >>> layer.initialize(np.random.default_rng(0))
+    >>> {name: parameter.data.shape for name, parameter in layer.params.items()}
+    {'weight': (8, 3, 3, 3), 'bias': (8,)}
+    >>> y = layer.forward(np.zeros((1, 3, 5, 6), "float32"))
+    >>> y.shape, layer.backward(y)[0].shape
+    ((1, 8, 5, 6), (1, 3, 5, 6))
     """
 
     formula = "y = b + sum_k W_k shift_k(x)"
@@ -105,6 +124,21 @@ class SegawareConvolution(Convolution):
         Where s starts.
     scale_lr_mult : float
         Learning-rate factor of s; it has no weight decay, which would blunt the masks.
+
+    Notes
+    -----
+    `exponential_mask_forward` and `segaware_convolution_forward`: Harley, Derpanis, Kokkinos (ICCV
+    2017), where s starts at 0.05 and is learned through ``|s|``.
+
+    Examples
+    --------
+    >>> from segaware_np.layers import Distance
+    >>> window = Window.same(3)
+    >>> layer, distance = SegawareConvolution(3, 8, window), Distance(window)
+    >>> layer.initialize(np.random.default_rng(0))
+    >>> x, e = np.ones((1, 3, 5, 6), "float32"), np.zeros((1, 4, 5, 6), "float32")
+    >>> layer.forward(x, distance.forward(e)).shape
+    (1, 8, 5, 6)
     """
 
     formula = "y = b + sum_k W_k (exp(-|s| d_k) shift_k(x))"

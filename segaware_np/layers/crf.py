@@ -22,6 +22,14 @@ class MeanField(Layer):
     window1, window2 : Window
         Of the filter of the features and of that of the position.
     iterations : int
+
+    Examples
+    --------
+    >>> layer = MeanField(2, Window.same(5, dilation=2), Window.same(3))
+    >>> layer.initialize(np.random.default_rng(0), "float64")
+    >>> score, features, position = (np.zeros((1, c, 6, 8)) for c in (2, 5, 2))
+    >>> layer.forward(score, score, features, position).shape, sorted(layer.params)
+    ((1, 2, 6, 8), ['bilateral', 'compatibility', 'spatial'])
     """
 
     formula = "Q <- U - Wc (Ws a + Wb b), a and b averages of softmax(Q)"

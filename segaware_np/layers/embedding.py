@@ -11,7 +11,21 @@ from segaware_np.xp import Array
 
 
 class Distance(Layer):
-    """Embedding distance; arguments as for `distance_forward`."""
+    """Embedding distance, `distance_forward`.
+
+    Parameters
+    ----------
+    window : Window
+    norm : {"L1", "L2"}
+    remove_center, remove_bounds : bool
+        Give the centre, or neighbours outside the image, an infinite distance.
+
+    Examples
+    --------
+    >>> layer = Distance(Window.same(3))
+    >>> layer.forward(np.zeros((1, 4, 5, 6))).shape, layer.backward(np.ones((1, 9, 5, 6)))[0].shape
+    ((1, 9, 5, 6), (1, 4, 5, 6))
+    """
 
     formula = "d_k = |e - shift_k(e)|"
 
@@ -42,6 +56,15 @@ class EmbeddingLoss(Layer):
     ignore_label : int, optional
     norm, alpha, beta, hinge, normalize
         As for `distance_forward` and `embedding_loss_forward`.
+
+    Examples
+    --------
+    Embeddings that are equal everywhere cost ``beta`` a pair of unlike labels, of which there are
+    two here, among 2 x 3 entries:
+
+    >>> layer = EmbeddingLoss(Window((1, 3), pad=(0, 1)))
+    >>> layer.forward(np.zeros((1, 4, 1, 2)), np.array([[[1, 2]]])).round(3).item()
+    1.333
     """
 
     formula = "L = mean hinge(d_k, same label?)"

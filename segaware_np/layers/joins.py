@@ -9,7 +9,13 @@ from segaware_np.xp import Array
 
 
 class Concat(Layer):
-    """Concatenation of any number of inputs along channels."""
+    """Concatenation of any number of inputs along channels, `concat_forward`.
+
+    Examples
+    --------
+    >>> Concat().forward(np.ones((1, 2, 4, 4)), np.ones((1, 1, 4, 4))).shape
+    (1, 3, 4, 4)
+    """
 
     formula = "y = [x_1, x_2, ...]"
 
@@ -22,7 +28,13 @@ class Concat(Layer):
 
 
 class Add(Layer):
-    """Sum of any number of inputs."""
+    """Sum of any number of inputs, `add_forward`.
+
+    Examples
+    --------
+    >>> Add().forward(np.array([1.0]), np.array([2.0])).tolist()
+    [3.0]
+    """
 
     formula = "y = x_1 + x_2 + ..."
 
@@ -35,7 +47,16 @@ class Add(Layer):
 
 
 class Maximum(Layer):
-    """Maximum of any number of inputs."""
+    """Maximum of any number of inputs, `maximum_forward`.
+
+    Examples
+    --------
+    >>> layer = Maximum()
+    >>> layer.forward(np.array([1.0, 5.0]), np.array([2.0, 3.0])).tolist()
+    [2.0, 5.0]
+    >>> [dx.tolist() for dx in layer.backward(np.array([10.0, 20.0]))]
+    [[0.0, 20.0], [10.0, 0.0]]
+    """
 
     formula = "y = max(x_1, x_2, ...)"
 

@@ -11,7 +11,22 @@ from segaware_np.xp import Array
 
 
 class SoftmaxCrossEntropy(Layer):
-    """Loss of ``(score, label)``; arguments as for `softmax_cross_entropy_forward`."""
+    """Loss of ``(score, label)``, `softmax_cross_entropy_forward`.
+
+    Parameters
+    ----------
+    ignore_label : int, optional
+        Pixels with this label have no loss.
+    normalize : {"valid", "full", "batch", "none"}
+        What the sum over pixels is divided by.
+
+    Examples
+    --------
+    >>> layer = SoftmaxCrossEntropy()
+    >>> score, label = np.zeros((1, 2, 1, 1)), np.zeros((1, 1, 1), int)
+    >>> layer.forward(score, label).round(3).item(), layer.backward(1.0)[0].ravel().tolist()
+    (0.693, [-0.5, 0.5])
+    """
 
     formula = "L = -mean log softmax(x)[label]"
 

@@ -15,7 +15,14 @@ from segaware_np.xp import Array
 
 
 class ReLU(Layer):
-    """Rectifier."""
+    """Rectifier, `relu_forward`.
+
+    Examples
+    --------
+    >>> layer = ReLU()
+    >>> layer.forward(np.array([-1.0, 2.0])).tolist(), layer.backward(np.ones(2))[0].tolist()
+    ([0.0, 2.0], [0.0, 1.0])
+    """
 
     formula = "y = max(x, 0)"
 
@@ -28,7 +35,17 @@ class ReLU(Layer):
 
 
 class Multiply(Layer):
-    """Multiply by a constant."""
+    """Multiply by a constant, as `scale_forward` does with a learned one.
+
+    Parameters
+    ----------
+    factor : float
+
+    Examples
+    --------
+    >>> Multiply(0.5).forward(np.array([3.0])).tolist()
+    [1.5]
+    """
 
     formula = "y = a x"
 
@@ -44,7 +61,7 @@ class Multiply(Layer):
 
 
 class Scale(Layer):
-    """Learned scale, one a channel with a bias, or a single one for all.
+    """Learned scale, one a channel with a bias, or a single one for all: `scale_forward`.
 
     Parameters
     ----------
@@ -54,6 +71,13 @@ class Scale(Layer):
         Where the scale starts.
     lr_mult : float
         Learning-rate factor of scale and bias; 0 freezes them.
+
+    Examples
+    --------
+    >>> layer = Scale(2, start=3.0)
+    >>> layer.initialize(np.random.default_rng(0), "float64")
+    >>> layer.forward(np.ones((1, 2, 1, 1))).ravel().tolist()
+    [3.0, 3.0]
     """
 
     formula = "y = s x + b"
@@ -89,12 +113,20 @@ class Scale(Layer):
 
 
 class BatchNorm(Layer):
-    """Batch normalisation with stored statistics, which do not learn.
+    """Batch normalisation with stored statistics, which do not learn: `batch_norm_forward`.
 
     Parameters
     ----------
     channels : int
     eps : float
+
+    Examples
+    --------
+    >>> layer = BatchNorm(1, eps=0.0)
+    >>> layer.initialize(np.random.default_rng(0), "float64")
+    >>> layer.params["mean"].data[:], layer.params["variance"].data[:] = 5.0, 4.0
+    >>> layer.forward(np.array([[[5.0, 9.0]]])).tolist()
+    [[[0.0, 2.0]]]
     """
 
     formula = "y = (x - mean) / sqrt(variance + eps)"
@@ -119,7 +151,27 @@ class BatchNorm(Layer):
 
 
 class Dropout(Layer):
-    """Inverted dropout in training; in use the output is the input itself."""
+    """Inverted dropout in training, `dropout_forward`; in use the output is the input itself.
+
+    Parameters
+    ----------
+    ratio : float
+        Probability that an entry is dropped, in [0, 1).
+
+    Raises
+    ------
+    ValueError
+        If `ratio` is out of range.
+
+    Examples
+    --------
+    >>> layer, x = Dropout(0.5), np.ones(1000)
+    >>> layer.forward(x) is x
+    True
+    >>> layer.training = True
+    >>> np.unique(layer.forward(x)).tolist()
+    [0.0, 2.0]
+    """
 
     formula = "y = x keep / (1 - r)"
 

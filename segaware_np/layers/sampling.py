@@ -16,7 +16,20 @@ from segaware_np.xp import Array, array_module
 
 
 class MaxPool(Layer):
-    """Maximum over windows."""
+    """Maximum over windows, `max_pool_forward`.
+
+    Parameters
+    ----------
+    window : Window
+
+    Examples
+    --------
+    >>> layer = MaxPool(Window(2, stride=2))
+    >>> layer.forward(np.arange(4.0).reshape(1, 1, 2, 2)).tolist()
+    [[[[3.0]]]]
+    >>> layer.backward(np.ones((1, 1, 1, 1)))[0].tolist()
+    [[[[0.0, 0.0], [0.0, 1.0]]]]
+    """
 
     formula = "y = max_k shift_k(x)"
 
@@ -33,7 +46,13 @@ class MaxPool(Layer):
 
 
 class AveragePool(MaxPool):
-    """Mean over windows."""
+    """Mean over windows, `average_pool_forward`. Parameters are those of `MaxPool`.
+
+    Examples
+    --------
+    >>> AveragePool(Window(2, stride=2)).forward(np.arange(4.0).reshape(1, 1, 2, 2)).tolist()
+    [[[[1.5]]]]
+    """
 
     formula = "y = sum_k shift_k(x) / area"
 
@@ -46,7 +65,13 @@ class AveragePool(MaxPool):
 
 
 class ResizeLike(Layer):
-    """Resize ``(x, other)`` bilinearly to the other's height and width."""
+    """Resize ``(x, other)`` bilinearly to the other's height and width: `resize_forward`.
+
+    Examples
+    --------
+    >>> ResizeLike().forward(np.array([[[[0.0, 1.0]]]]), np.empty((1, 7, 1, 3))).ravel().tolist()
+    [0.0, 0.5, 1.0]
+    """
 
     formula = "y = A_h x A_w^T"
 
@@ -59,11 +84,22 @@ class ResizeLike(Layer):
 
 
 class Shrink(Layer):
-    """Resize bilinearly to ``(size - 1) * factor + 1``: corners and their neighbours align.
+    """Resize bilinearly to ``(size - 1) * factor + 1``, so that corners align: `resize_forward`.
 
     Parameters
     ----------
     factor : float
+        Above 0, at most 1.
+
+    Raises
+    ------
+    ValueError
+        If `factor` is out of range.
+
+    Examples
+    --------
+    >>> Shrink(0.5).forward(np.arange(5.0).reshape(1, 1, 1, 5)).ravel().tolist()
+    [0.0, 2.0, 4.0]
     """
 
     formula = "y = A_h x A_w^T"
@@ -84,7 +120,15 @@ class Shrink(Layer):
 
 
 class LabelsLike(Layer):
-    """Sample ``(labels, scores)`` at the pixels of the scores: nearest, with aligned corners."""
+    """Sample ``(labels, scores)`` at the pixels of the scores: nearest, with aligned corners.
+
+    The pixels are those at which `resize_forward` samples.
+
+    Examples
+    --------
+    >>> LabelsLike().forward(np.array([[[1, 2, 3, 4, 5]]]), np.empty((1, 9, 1, 3))).tolist()
+    [[[1, 3, 5]]]
+    """
 
     formula = "y[i] = x[round(i (in - 1) / (out - 1))]"
 
@@ -101,7 +145,13 @@ class LabelsLike(Layer):
 
 
 class PositionLike(Layer):
-    """Position image of another's height and width: channel 0 is x, channel 1 is y, in pixels."""
+    """Position of every pixel of another image, (x, y): `position_image`.
+
+    Examples
+    --------
+    >>> PositionLike().forward(np.empty((1, 9, 1, 3)))[0, :, 0].tolist()
+    [[0.0, 1.0, 2.0], [0.0, 0.0, 0.0]]
+    """
 
     formula = "y = (x, y)"
 

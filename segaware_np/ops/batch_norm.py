@@ -51,7 +51,10 @@ def batch_norm_forward(
     >>> y, cache = batch_norm_forward(np.array([[[1.0, 3.0]]]), eps=0.0)
     >>> y.tolist()
     [[[-1.0, 1.0]]]
-    >>> batch_norm_backward(np.array([[[0.0, 1.0]]]), cache).tolist()  # two entries are always -1, 1
+
+    Two entries are always normalised to -1 and 1, so there is nothing to gain:
+
+    >>> batch_norm_backward(np.array([[[0.0, 1.0]]]), cache).tolist()
     [[[0.0, 0.0]]]
     """
     check_array("x", x)

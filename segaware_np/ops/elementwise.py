@@ -137,7 +137,7 @@ def exponential_forward(
     Examples
     --------
     >>> y, cache = exponential_forward(np.array([0.0, 3.0]), base=2)
-    >>> y.tolist(), exponential_backward(np.ones(2), cache).round(3).tolist()
+    >>> y.round(3).tolist(), exponential_backward(np.ones(2), cache).round(3).tolist()
     ([1.0, 8.0], [0.693, 5.545])
     """
     check_array("x", x)
