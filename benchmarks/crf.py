@@ -175,6 +175,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default="crf_cache", help="keeps networks' outputs")
     parser.add_argument("--every", type=int, default=4, help="of the validation images, use each")
     parser.add_argument("--test-every", type=int, default=1, help="of the test images, use each")
+    parser.add_argument("--only", default="", help="methods with this in their name")
     options = parser.parse_args()
     set_num_threads(1)
     val = outputs(options, "val", options.every)
@@ -183,7 +184,8 @@ def main() -> None:
     samples, ignore = [Sample.read(path) for path in val], options.ignore_label
     rows, notes = [row("network alone", measured(None, {}, test, ignore))], []
     best: tuple[float, str, dict[str, Any]] = (-math.inf, "", {})
-    for name, method in METHODS.items():
+    for name in filter(lambda name: options.only in name, METHODS):
+        method = METHODS[name]
         if find_spec(method.package) is None:
             notes.append(f"{name}: not compared, {method.package} is not installed.")
             continue
