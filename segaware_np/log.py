@@ -33,6 +33,13 @@ class Log:
         If the file cannot be written.
     FormatError
         If it is there and is no such log.
+
+    Examples
+    --------
+    >>> with Log("log.csv") as log:
+    ...     log.write(dict(iteration=1, loss=0.5, lr=0.1, gradient_norm=2.0, seconds=0.01))
+    >>> read_log("log.csv")[0]["loss"]
+    0.5
     """
 
     def __init__(self, path: str | os.PathLike[str], iteration: int = 0) -> None:
@@ -75,12 +82,28 @@ def read_log(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     learning rate, ``gradient_norm`` the global norm of the summed gradients before clipping,
     ``seconds`` what the iteration took.
 
+    Parameters
+    ----------
+    path : path-like
+        Ends in ``.jsonl`` or ``.csv``.
+
+    Returns
+    -------
+    list of dict
+
     Raises
     ------
     FileNotFoundError
         If there is none.
     FormatError
         If it is no such log.
+
+    Examples
+    --------
+    >>> with Log("log.jsonl") as log:
+    ...     log.write(dict(iteration=1, loss=0.5, lr=0.1, gradient_norm=2.0, seconds=0.01))
+    >>> read_log("log.jsonl")
+    [{'iteration': 1, 'loss': 0.5, 'lr': 0.1, 'gradient_norm': 2.0, 'seconds': 0.01}]
     """
     return [record for _, record in _lines(Path(path))]
 

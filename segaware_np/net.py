@@ -21,7 +21,27 @@ _DTYPES = ("float32", "float64", "complex128")
 
 
 class Node(NamedTuple):
-    """A layer in its place."""
+    """A layer in its place.
+
+    Attributes
+    ----------
+    name : str
+    layer : Layer
+    inputs : tuple of str
+        Names of network inputs and of other layers.
+    weight : float or None
+        Loss weight.
+    share : str or None
+        The layer whose parameters this one uses.
+
+    Examples
+    --------
+    >>> from segaware_np import layers
+    >>> net = Net(inputs=("image",))
+    >>> net.add("relu", layers.ReLU(), "image")
+    >>> net.nodes["relu"].inputs
+    ('image',)
+    """
 
     name: str
     layer: Layer

@@ -73,6 +73,17 @@ class Optimizer(ABC):
     TypeError, ValueError
         If an option is out of its range, nothing is left to learn, or the arrays of the
         parameters do not fit each other.
+
+    Examples
+    --------
+    A solver of one's own takes an update:
+
+    >>> from segaware_np.layers import Parameter
+    >>> w = Parameter(np.array([1.0, -1.0]))
+    >>> w.accumulate(np.array([3.0, 4.0]))
+    >>> solver = SGD({"w": w}, lr=0.1, momentum=0.0, clip_norm=1.0)
+    >>> solver.step(), w.data.round(6).tolist()  # the norm before clipping; w - 0.1 g / 5
+    (5.0, [0.94, -1.08])
     """
 
     HISTORIES: ClassVar[tuple[str, ...]]  # the arrays that the rule keeps for each parameter
@@ -203,6 +214,26 @@ class SGD(Optimizer):
     """Gradient descent with momentum. The other arguments are those of `Optimizer`.
 
     ``v <- momentum v + rate g``,  ``w <- w - v``
+
+    Parameters
+    ----------
+    momentum : float
+        In [0, 1).
+
+    Notes
+    -----
+    Polyak (1964), as Caffe computes it; every solver here is checked against Caffe's formulas.
+
+    Examples
+    --------
+    >>> from segaware_np.layers import Parameter
+    >>> w = Parameter(np.array([1.0]))
+    >>> solver = SGD({"w": w}, lr=0.5, momentum=0.5)
+    >>> for _ in range(2):
+    ...     w.grad[:] = 1.0
+    ...     _ = solver.step()
+    >>> w.data.item()  # 1 - 0.5 - (0.25 + 0.5)
+    -0.25
     """
 
     HISTORIES = ("velocity",)
@@ -223,6 +254,21 @@ class Nesterov(SGD):
     """Nesterov's accelerated gradient. The other arguments are those of `Optimizer`.
 
     ``v' = momentum v + rate g``,  ``w <- w - ((1 + momentum) v' - momentum v)``
+
+    The momentum is that of `SGD`.
+
+    Notes
+    -----
+    Nesterov (1983), as Caffe computes it.
+
+    Examples
+    --------
+    >>> from segaware_np.layers import Parameter
+    >>> w = Parameter(np.array([1.0]))
+    >>> w.grad[:] = 1.0
+    >>> _ = Nesterov({"w": w}, lr=0.5, momentum=0.5).step()
+    >>> w.data.item()  # 1 - 1.5 * 0.5
+    0.25
     """
 
     def _update(self, g: Array, rate: float, scratch: Array, *history: Array) -> Array:
@@ -238,6 +284,26 @@ class AdaGrad(Optimizer):
     """Rates that fall with the gradients seen. The other arguments are those of `Optimizer`.
 
     ``h <- h + g^2``,  ``w <- w - rate g / (sqrt(h) + delta)``
+
+    Parameters
+    ----------
+    delta : float
+        Above 0.
+
+    Notes
+    -----
+    Duchi, Hazan, Singer (JMLR 12, 2011), as Caffe computes it.
+
+    Examples
+    --------
+    The first step is as long as the rate, whatever the gradient:
+
+    >>> from segaware_np.layers import Parameter
+    >>> w = Parameter(np.array([1.0, 1.0]))
+    >>> w.grad[:] = [4.0, -0.1]
+    >>> _ = AdaGrad({"w": w}, lr=0.5).step()
+    >>> w.data.round(6).tolist()
+    [0.5, 1.5]
     """
 
     HISTORIES = ("squares",)
@@ -264,6 +330,26 @@ class RMSProp(AdaGrad):
     """AdaGrad that forgets. The other arguments are those of `Optimizer`.
 
     ``h <- rms_decay h + (1 - rms_decay) g^2``,  ``w <- w - rate g / (sqrt(h) + delta)``
+
+    Parameters
+    ----------
+    delta : float
+        Above 0.
+    rms_decay : float
+        In [0, 1).
+
+    Notes
+    -----
+    Tieleman, Hinton (Coursera lecture 6.5, 2012), as Caffe computes it.
+
+    Examples
+    --------
+    >>> from segaware_np.layers import Parameter
+    >>> w = Parameter(np.array([1.0]))
+    >>> w.grad[:] = 4.0
+    >>> _ = RMSProp({"w": w}, lr=0.1, rms_decay=0.75).step()
+    >>> w.data.round(6).item()  # 1 - 0.1 * 4 / sqrt(0.25 * 16)
+    0.8
     """
 
     _: KW_ONLY
@@ -279,6 +365,26 @@ class AdaDelta(Optimizer):
 
     ``h <- momentum h + (1 - momentum) g^2``,  ``u = g sqrt((s + delta) / (h + delta))``,
     ``s <- momentum s + (1 - momentum) u^2``,  ``w <- w - rate u``
+
+    Parameters
+    ----------
+    momentum : float
+        In [0, 1).
+    delta : float
+        Above 0.
+
+    Notes
+    -----
+    Zeiler (arXiv 1212.5701), as Caffe computes it.
+
+    Examples
+    --------
+    >>> from segaware_np.layers import Parameter
+    >>> w = Parameter(np.array([1.0]))
+    >>> w.grad[:] = 4.0
+    >>> _ = AdaDelta({"w": w}, momentum=0.75, delta=1.0).step()
+    >>> w.data.round(3).item()  # 1 - 4 sqrt(1 / (0.25 * 16 + 1))
+    -0.789
     """
 
     HISTORIES = ("squares", "squared_updates")
@@ -308,6 +414,28 @@ class Adam(Optimizer):
     ``w <- w - rate sqrt(1 - momentum2^t) / (1 - momentum^t) m / (sqrt(v) + delta)``, t = 1, 2, ...
 
     The paper's embeddings were trained with ``momentum=0``.
+
+    Parameters
+    ----------
+    momentum, momentum2 : float
+        In [0, 1).
+    delta : float
+        Above 0.
+
+    Notes
+    -----
+    Kingma, Ba (ICLR 2015), as Caffe computes it.
+
+    Examples
+    --------
+    The first step is as long as the rate, whatever the gradient:
+
+    >>> from segaware_np.layers import Parameter
+    >>> w = Parameter(np.array([1.0, 1.0]))
+    >>> w.grad[:] = [4.0, -0.1]
+    >>> _ = Adam({"w": w}, lr=0.25).step()
+    >>> w.data.round(6).tolist()
+    [0.75, 1.25]
     """
 
     HISTORIES = ("mean", "squares")

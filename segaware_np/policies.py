@@ -19,7 +19,26 @@ Policy: TypeAlias = Callable[[int], float]
 
 @dataclass(frozen=True)
 class Fixed:
-    """``lr``"""
+    """A learning rate that stays: ``lr``. Policies are called with the iteration, from 0.
+
+    Parameters
+    ----------
+    lr : float
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is out of its range.
+
+    Notes
+    -----
+    This policy and the others are Caffe's, by other names.
+
+    Examples
+    --------
+    >>> Fixed(0.1)(1000)
+    0.1
+    """
 
     lr: float = option(NOT_NEGATIVE)
 
@@ -32,7 +51,19 @@ class Fixed:
 
 @dataclass(frozen=True)
 class Step(Fixed):
-    """``lr * gamma^floor(iteration / size)``"""
+    """``lr * gamma^floor(iteration / size)``
+
+    Parameters
+    ----------
+    lr, gamma : float
+    size : int
+
+    Examples
+    --------
+    >>> policy = Step(1.0, gamma=0.5, size=10)
+    >>> policy(9), policy(10), policy(20)
+    (1.0, 0.5, 0.25)
+    """
 
     gamma: float = option(NOT_NEGATIVE)
     size: int = option(COUNT)
@@ -43,7 +74,24 @@ class Step(Fixed):
 
 @dataclass(frozen=True)
 class MultiStep(Fixed):
-    """``lr * gamma^(number of steps that are <= iteration)``, steps in ascending order"""
+    """``lr * gamma^(number of steps that are <= iteration)``, steps in ascending order
+
+    Parameters
+    ----------
+    lr, gamma : float
+    steps : tuple of int
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is out of its range, or the steps do not ascend.
+
+    Examples
+    --------
+    >>> policy = MultiStep(1.0, gamma=0.5, steps=(10, 30))
+    >>> policy(9), policy(10), policy(30)
+    (1.0, 0.5, 0.25)
+    """
 
     gamma: float = option(NOT_NEGATIVE)
     steps: tuple[int, ...] = ()
@@ -61,7 +109,17 @@ class MultiStep(Fixed):
 
 @dataclass(frozen=True)
 class Exponential(Fixed):
-    """``lr * gamma^iteration``"""
+    """``lr * gamma^iteration``
+
+    Parameters
+    ----------
+    lr, gamma : float
+
+    Examples
+    --------
+    >>> Exponential(1.0, gamma=0.5)(3)
+    0.125
+    """
 
     gamma: float = option(NOT_NEGATIVE)
 
@@ -71,7 +129,17 @@ class Exponential(Fixed):
 
 @dataclass(frozen=True)
 class Inverse(Fixed):
-    """``lr * (1 + gamma * iteration)^-power``"""
+    """``lr * (1 + gamma * iteration)^-power``
+
+    Parameters
+    ----------
+    lr, gamma, power : float
+
+    Examples
+    --------
+    >>> Inverse(1.0, gamma=1.0, power=2.0)(1)
+    0.25
+    """
 
     gamma: float = option(NOT_NEGATIVE)
     power: float = option(FINITE)
@@ -82,7 +150,20 @@ class Inverse(Fixed):
 
 @dataclass(frozen=True)
 class Polynomial(Fixed):
-    """``lr * (1 - iteration / iterations)^power``, and what it is at the end from there on"""
+    """``lr * (1 - iteration / iterations)^power``, and what it is at the end from there on
+
+    Parameters
+    ----------
+    lr : float
+    iterations : int
+    power : float
+
+    Examples
+    --------
+    >>> policy = Polynomial(1.0, iterations=100, power=2.0)
+    >>> policy(0), policy(50), policy(100)
+    (1.0, 0.25, 0.0)
+    """
 
     iterations: int = option(COUNT)
     power: float = option(NOT_NEGATIVE, 1.0)
@@ -93,7 +174,18 @@ class Polynomial(Fixed):
 
 @dataclass(frozen=True)
 class Sigmoid(Fixed):
-    """``lr / (1 + exp(-gamma * (iteration - size)))``: it falls where ``gamma`` is negative"""
+    """``lr / (1 + exp(-gamma * (iteration - size)))``: it falls where ``gamma`` is negative
+
+    Parameters
+    ----------
+    lr, gamma : float
+    size : int
+
+    Examples
+    --------
+    >>> Sigmoid(1.0, gamma=-0.1, size=10)(10)
+    0.5
+    """
 
     gamma: float = option(FINITE)
     size: int = option(COUNT)

@@ -29,7 +29,23 @@ _NAME = re.compile(r"checkpoint-\d{8,}\.npz")
 
 
 class Batches(Protocol):
-    """What a trainer asks of its loader, such as `data.Loader`."""
+    """What a trainer asks of its loader, such as `data.Loader`.
+
+    Attributes
+    ----------
+    state : int
+        Number of the next batch.
+
+    Examples
+    --------
+    >>> class Constant:
+    ...     def __init__(self, batch):
+    ...         self.state, self.batch = 0, batch
+    ...     def __iter__(self):
+    ...         while True:
+    ...             self.state += 1
+    ...             yield self.batch
+    """
 
     state: int  # number of the next batch; iteration starts there and keeps it up to date
 
@@ -78,6 +94,22 @@ class Trainer:
     Notes
     -----
     Of each iteration, a GPU receives the batch and returns the losses and a norm a parameter.
+
+    Examples
+    --------
+    >>> from segaware_np import Net, Window, layers
+    >>> from segaware_np.data import Loader, SyntheticScenes
+    >>> from segaware_np.log import read_log
+    >>> from segaware_np.optim import SGD
+    >>> net = Net()
+    >>> net.add("score", layers.Convolution(3, 6, Window(1), init=1e-3), "image")
+    >>> net.add("loss", layers.SoftmaxCrossEntropy(), "score", "label", weight=1.0)
+    >>> loader = Loader(SyntheticScenes(8, size=(16, 16)), batch=4)
+    >>> trainer = Trainer(net, SGD(net.parameters(), lr=1e-4), loader,
+    ...                   folder="run", iterations=5, progress=False)
+    >>> trainer.run()
+    >>> len(read_log("run/log.jsonl")), trainer.checkpoints()[-1].name
+    (5, 'checkpoint-00000005.npz')
     """
 
     net: Net

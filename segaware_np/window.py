@@ -120,7 +120,24 @@ class Window:
 
 
 def image_shape(name: str, value: Pair) -> Pair:
-    """Return a pair of integers as a tuple; TypeError if it is none."""
+    """Return a pair of integers as a tuple: ``(H, W)``.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the message.
+    value : (int, int)
+
+    Raises
+    ------
+    TypeError
+        If it is no pair of integers.
+
+    Examples
+    --------
+    >>> image_shape("shape", [np.int64(4), 5])
+    (4, 5)
+    """
     try:
         h, w = value
         return index(h), index(w)

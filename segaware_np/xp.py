@@ -27,6 +27,11 @@ def array_module(*arrays: Array | None) -> ModuleType:
     *arrays : numpy.ndarray, cupy.ndarray or None
         ``None`` entries are passed over.
 
+    Returns
+    -------
+    module
+        ``numpy`` or ``cupy``.
+
     Raises
     ------
     TypeError
@@ -67,10 +72,22 @@ def as_array(value: Any, xp: ModuleType | None = None) -> Array:
     xp : module, optional
         ``numpy`` or ``cupy``; by default the module that owns the memory of ``value``.
 
+    Returns
+    -------
+    array
+
     Raises
     ------
     BufferError, TypeError
         If ``value`` lives on another device than ``xp``.
+
+    Examples
+    --------
+    >>> as_array([[1, 2], [3, 4]]).shape
+    (2, 2)
+    >>> x = np.zeros(3)
+    >>> np.shares_memory(as_array(x), x)
+    True
     """
     cupy = _cupy()
     kinds = (np.ndarray,) if cupy is None else (np.ndarray, cupy.ndarray)
@@ -115,6 +132,13 @@ def check_array(
         If it is not an array, of another dtype or module, or not in the machine's byte order.
     ValueError
         If its shape differs.
+
+    Examples
+    --------
+    >>> check_array("x", np.zeros((2, 3, 5, 5)), ("N", 3, "H", "W"))
+    >>> check_array("x", np.zeros((2, 3, 5, 5)), ("N", 4, "H", "W"))
+    Traceback (most recent call last):
+    ValueError: x: expected shape (N, 4, H, W), got (2, 3, 5, 5)
     """
     if array is None:  # which `array_module` passes over
         raise TypeError(f"{name}: expected a NumPy or CuPy array, got None")

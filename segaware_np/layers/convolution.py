@@ -124,6 +124,8 @@ class SegawareConvolution(Convolution):
         Where s starts.
     scale_lr_mult : float
         Learning-rate factor of s; it has no weight decay, which would blunt the masks.
+    **options
+        The other arguments of `Convolution`.
 
     Notes
     -----

@@ -48,6 +48,17 @@ def embedding_network(
     -------
     Net
         Inputs ``image`` and ``label``; output ``embedding`` (N, channels, H, W).
+
+    Notes
+    -----
+    Harley, Derpanis, Kokkinos (ICCV 2017), section 3.1; the stages are those of VGG-16 up to conv3.
+
+    Examples
+    --------
+    >>> net = embedding_network((4, 8), (1, 1), channels=6)
+    >>> image = np.zeros((1, 3, 12, 16), "float32")
+    >>> net.forward({"image": image}, ["embedding"])["embedding"].shape
+    (1, 6, 12, 16)
     """
     description = describe("embedding_network", locals())
     net = Net(("image", "label"), dtype, xp, seed)

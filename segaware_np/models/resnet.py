@@ -73,6 +73,13 @@ def segaware_resnet101(
     -----
     Harley, Derpanis, Kokkinos (ICCV 2017), section 4.3; Chen et al., *DeepLab* (2016). Batch
     normalisation uses stored statistics; they and the scales behind them do not learn.
+
+    Examples
+    --------
+    >>> net = segaware_resnet101(5, width=1 / 16, blocks=(1, 1, 1, 1))
+    >>> image = np.zeros((1, 3, 65, 97), "float32")
+    >>> net.forward({"image": image}, ["score"])["score"].shape
+    (1, 5, 33, 49)
     """
     description = describe("segaware_resnet101", locals())
     net = Net(("image", "label"), dtype, xp, seed)

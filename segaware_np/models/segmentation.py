@@ -95,6 +95,13 @@ def segmentation_network(
     ------
     ValueError
         If `aware` names an unknown stage or an option is out of range.
+
+    Examples
+    --------
+    >>> net = segmentation_network(3, (4, 8), (1, 1), aware=True, embedding="rgb")
+    >>> image = np.zeros((1, 3, 12, 16), "float32")
+    >>> net.forward({"image": image}, ["score"])["score"].shape
+    (1, 3, 12, 16)
     """
     description = describe("segmentation_network", locals())
     if len(widths) != len(depths):

@@ -31,12 +31,23 @@ def build(description: dict[str, Any], **changes: Any) -> Net:
     **changes
         Arguments to replace, ``xp`` for one.
 
+    Returns
+    -------
+    Net
+
     Raises
     ------
     ValueError
         If it describes no network of this module, or a change is out of range.
     TypeError
         If the network has no such argument to change.
+
+    Examples
+    --------
+    >>> net = segmentation_network(3, (4,), (1,), aware=True, embedding="rgb")
+    >>> again = build(net.description, dtype="float64")
+    >>> [str(n.parameters()["stage1.conv1.weight"].data.dtype) for n in (net, again)]
+    ['float32', 'float64']
     """
     try:
         builder, arguments = BUILDERS[description["model"]], dict(description["arguments"])
@@ -59,6 +70,14 @@ def load(path: str | os.PathLike[str], **changes: Any) -> Net:
         Written by `Net.save`.
     **changes
         Arguments of the network to replace, ``xp`` or ``dtype`` say.
+    path : path-like
+        What `Net.save` wrote.
+    **changes
+        Arguments of the network to replace, as for `build`.
+
+    Returns
+    -------
+    Net
 
     Raises
     ------
@@ -68,6 +87,12 @@ def load(path: str | os.PathLike[str], **changes: Any) -> Net:
         If it is damaged or holds no network.
     TypeError, ValueError
         If the network has no such argument to change, or its weights do not fit then.
+
+    Examples
+    --------
+    >>> embedding_network((4,), (1,), 8).save("embedding.npz")
+    >>> load("embedding.npz").description["model"]
+    'embedding_network'
     """
     arrays, metadata = load_arrays(path)
     try:
@@ -96,6 +121,12 @@ def transfer(weights: dict[str, np.ndarray], net: Net) -> list[str]:
     -------
     list of str
         The names that were copied.
+
+    Examples
+    --------
+    >>> plain, aware = (segmentation_network(3, (4,), (1,), aware=a, seed=a) for a in (False, True))
+    >>> "classifier.weight" in transfer(plain.weights(), aware)
+    True
     """
     own = net.parameters()
     common = [

@@ -66,6 +66,15 @@ def segaware_vgg16(
     Notes
     -----
     Harley, Derpanis, Kokkinos (ICCV 2017), section 4.2; Chen et al., *DeepLab* (2016).
+
+    Examples
+    --------
+    A network of a sixteenth of the width, on an image whose sides are ``32 k - 31``:
+
+    >>> net = segaware_vgg16(5, width=1 / 16)
+    >>> image = np.zeros((1, 3, 65, 97), "float32")
+    >>> net.forward({"image": image}, ["score"])["score"].shape
+    (1, 5, 9, 13)
     """
     description = describe("segaware_vgg16", locals())
     net = Net(("image", "label"), dtype, xp, seed)

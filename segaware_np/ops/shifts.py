@@ -51,6 +51,11 @@ def shifts(
 def pairs(shape: Pair, window: Window) -> Iterator[tuple[int, Index, Index, Index]]:
     """Like `shifts`, for the windows whose centre lies in the image as well.
 
+    Parameters
+    ----------
+    shape : (H, W)
+    window : Window
+
     Yields
     ------
     k : int
@@ -71,7 +76,13 @@ def pairs(shape: Pair, window: Window) -> Iterator[tuple[int, Index, Index, Inde
 
 
 def centres(shape: Pair, window: Window) -> tuple[Index, Index]:
-    """Return the windows whose centre lies in the image, and those centres."""
+    """Return the windows whose centre lies in the image, and those centres.
+
+    Parameters
+    ----------
+    shape : (H, W)
+    window : Window
+    """
     count = window.output_shape(shape)
     inside = tuple(
         slice(*_overlap(*axis, 0)) for axis in zip(*_axes(shape, window, count), strict=True)
