@@ -40,8 +40,12 @@ CATALOG: dict[str, dict[str, tuple[tuple[str, ...] | Mapping[str, tuple[str, ...
         "convolution": (_TILE, _FLAG),
         "convolution_tf32": ({"float": _FLAG},),
     },
-    "distance": {"distance": (_NORM,), "distance_backward": (_NORM,)},
-    "mask": {"attention_mask": (_FLAG,), "attention_mask_backward": (_FLAG,)},
+    "distance": {
+        "distance": (_NORM,),
+        "distance_backward": (_NORM,),
+        "attention_mask": (("0", *_NORM), _FLAG),
+        "attention_mask_backward": (("0", *_NORM), _FLAG),
+    },
     "parity": {"label_parity": ()},
     "pooling": {
         "max_pool": (),

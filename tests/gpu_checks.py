@@ -16,7 +16,16 @@ import numpy as np
 from hypothesis import strategies as st
 
 from segaware_np import gpu, kernels
-from segaware_np.ops import columns, convolution, distance, mask, masked_sum, parity, pooling
+from segaware_np.ops import (
+    columns,
+    convolution,
+    distance,
+    local_mask,
+    mask,
+    masked_sum,
+    parity,
+    pooling,
+)
 from segaware_np.ops import resize as resize_ops
 from segaware_np.ops import segaware_convolution as segaware
 from segaware_np.testing.strategies import Geometry, geometries, seeds, windows
@@ -151,6 +160,31 @@ def check_mask(bench: Bench) -> None:
     bench.compare(fast, lambda d, s: forward(d, s)[0], d, scale, tolerance=FORWARD)
     m = forward(d.astype(float), scale)[0].astype(case.dtype)
     bench.compare(fast_grad, plain_grad, dmask, d, scale, m, tolerance=BACKWARD)
+
+
+def check_local_mask(bench: Bench) -> None:
+    case, g = bench.case, bench.case.geometry
+    e = bench.random.integers(-2, 3, g.image(case.channels)).astype(case.dtype)  # with ties
+    scale: Any = 0.2 if case.flags[0] else np.array(0.2, case.dtype)
+    need = frozenset(bench.random.choice(["embedding", "scale"], 2))
+    removed = tuple(bool(flag) for flag in bench.random.integers(0, 2, 2))
+    how = (case.window, case.flags[1], bench.random.choice(["L1", "L2"]), *removed)
+    bench.compare(
+        lambda *a: gpu.local_mask(*a)[0],
+        lambda *a: local_mask.local_mask(*a)[0],
+        *(e, scale, *how),
+        tolerance=FORWARD,
+    )
+    m = local_mask.local_mask(e.astype(float), float(scale), *how)[0].astype(case.dtype)
+
+    def plain_grad(dmask: np.ndarray, e: np.ndarray, scale: Any, m: np.ndarray) -> tuple:
+        d = distance.distance(e, case.window, *how[2:])
+        return local_mask.local_mask_grad(dmask, e, scale, m, d, *how, need)
+
+    def fast_grad(dmask: Any, e: Any, scale: Any, m: Any) -> tuple:
+        return gpu.local_mask_grad(dmask, e, scale, m, None, *how, need)
+
+    bench.compare(fast_grad, plain_grad, bench.normal(m.shape), e, scale, m, tolerance=BACKWARD)
 
 
 def _filter(bench: Bench) -> tuple[int, list[np.ndarray]]:

@@ -40,6 +40,7 @@ OPS = {
     "distance": ((EMBEDDING, WINDOW, "L1", True, False), {}),
     "exponential_mask": ((DISTANCE, np.float32(0.5)), {}),
     "normalized_mask": ((DISTANCE, np.float32(0.5)), {}),
+    "local_mask": ((EMBEDDING, np.float32(0.5), WINDOW), {"remove_bounds": True}),
     "convolution": ((X, WEIGHT, random(5)), {"window": WINDOW}),
     "segaware_convolution": ((X, MASK, WEIGHT, random(5)), {"window": WINDOW}),
     "normalized_convolution": ((X, EMBEDDING, WEIGHT), CENTRED),

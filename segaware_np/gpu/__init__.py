@@ -15,6 +15,8 @@ from segaware_np.gpu.distance import distance, distance_grad, label_parity
 from segaware_np.gpu.mask import (
     exponential_mask,
     exponential_mask_grad,
+    local_mask,
+    local_mask_grad,
     normalized_mask,
     normalized_mask_grad,
 )
@@ -33,6 +35,8 @@ __all__ = [
     "exponential_mask_grad",
     "im2col",
     "label_parity",
+    "local_mask",
+    "local_mask_grad",
     "masked_sum",
     "masked_sum_grad",
     "max_pool",

@@ -9,6 +9,9 @@ from segaware_np.kernels import launch
 from segaware_np.window import Window
 from segaware_np.xp import Array, array_module
 
+ORDER = {"L1": 1, "L2": 2}
+OFFSETS = 9  # distances that a thread measures, as in distance.cu
+
 
 def distance(
     embedding: Array, window: Window, norm: str, remove_center: bool, remove_bounds: bool
@@ -19,8 +22,8 @@ def distance(
     d = xp.empty((n, window.size, *window.output_shape(shape)), embedding.dtype)
     launch(
         "distance",
-        (embedding.dtype, _ORDER[norm]),
-        n * -(-window.size // 8) * d.shape[2] * d.shape[3],
+        (embedding.dtype, ORDER[norm]),
+        n * -(-window.size // OFFSETS) * d.shape[2] * d.shape[3],
         xp.ascontiguousarray(embedding),
         d,
         window_struct(window, shape),
@@ -49,7 +52,7 @@ def distance_grad(
     de = xp.empty(embedding.shape, embedding.dtype)
     launch(
         "distance_backward",
-        (embedding.dtype, _ORDER[norm]),
+        (embedding.dtype, ORDER[norm]),
         n * -(-channels // 8) * shape[0] * shape[1],
         xp.ascontiguousarray(d_distance),
         xp.ascontiguousarray(embedding),
@@ -78,6 +81,3 @@ def label_parity(labels: Array, window: Window, ignore_label: int | None) -> Arr
         labels.dtype.type(ignore_label or 0),
     )
     return same
-
-
-_ORDER = {"L1": 1, "L2": 2}

@@ -1,85 +1,153 @@
-"""Attention masks on the GPU, forward and backward in one pass each."""
+"""Attention masks on the GPU, forward and backward in one pass each: of distances or embeddings."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 from segaware_np.gpu.columns import sum_dtype
+from segaware_np.gpu.distance import OFFSETS, ORDER, distance_grad
+from segaware_np.gpu.geometry import window_struct
 from segaware_np.kernels import launch
+from segaware_np.ops.local_mask import ALL
+from segaware_np.window import Window
 from segaware_np.xp import Array, array_module
 
 
 def exponential_mask(distance: Array, scale: Array | float) -> Array:
-    """Return ``exp(-s d)``, exactly 0 where the distance is infinite.
-
-    distance (N, K, Ho, Wo), scale a number or a 0-d array -> mask of the shape of `distance`
-    """
-    return _mask(distance, scale, normalized=False)
+    """Fast form of `segaware_np.ops.mask.exponential_mask`."""
+    return _mask(distance, scale, distance.shape, normalized=False, how=_stored(distance))
 
 
 def exponential_mask_grad(
     dmask: Array, distance: Array, scale: Array | float, mask: Array
 ) -> tuple[Array, Array]:
-    """Return ``dd = -s m dm`` and ``ds = -sum(d m dm)``."""
-    return _mask_grad(dmask, distance, scale, mask, normalized=False)
+    """Fast form of `segaware_np.ops.mask.exponential_mask_grad`."""
+    return _mask_grad(dmask, distance, scale, mask, normalized=False, how=_stored(distance))
 
 
 def normalized_mask(distance: Array, scale: Array | float) -> Array:
-    """Return the softmax over k of ``-s d``; uniform in windows with every distance infinite."""
-    return _mask(distance, scale, normalized=True)
+    """Fast form of `segaware_np.ops.mask.normalized_mask`."""
+    return _mask(distance, scale, distance.shape, normalized=True, how=_stored(distance))
 
 
 def normalized_mask_grad(
     dmask: Array, distance: Array, scale: Array | float, mask: Array
 ) -> tuple[Array, Array]:
-    """Return ``dd = -s g`` and ``ds = -sum(d g)``, where ``g = m (dm - sum_k m dm)``."""
-    return _mask_grad(dmask, distance, scale, mask, normalized=True)
+    """Fast form of `segaware_np.ops.mask.normalized_mask_grad`."""
+    return _mask_grad(dmask, distance, scale, mask, normalized=True, how=_stored(distance))
 
 
-def _mask(distance: Array, scale: Array | float, normalized: bool) -> Array:
-    xp = array_module(distance)
-    n, size, *shape = distance.shape
-    mask = xp.empty(distance.shape, distance.dtype)
+def local_mask(
+    embedding: Array,
+    scale: Array | float,
+    window: Window,
+    normalized: bool,
+    norm: str,
+    remove_center: bool,
+    remove_bounds: bool,
+) -> tuple[Array, None]:
+    """Fast form of `segaware_np.ops.local_mask.local_mask`: stores no distances."""
+    n, _, *image = embedding.shape
+    shape = (n, window.size, *window.output_shape(image))
+    how = _measured(embedding, window, norm, remove_center, remove_bounds)
+    return _mask(embedding, scale, shape, normalized=normalized, how=how), None
+
+
+def local_mask_grad(
+    dmask: Array,
+    embedding: Array,
+    scale: Array | float,
+    mask: Array,
+    d: None,
+    window: Window,
+    normalized: bool,
+    norm: str,
+    remove_center: bool,
+    remove_bounds: bool,
+    need: frozenset[str],
+) -> tuple[Array | None, Array | None]:
+    """Fast form of `segaware_np.ops.local_mask.local_mask_grad`.
+
+    The scale's gradient measures the distances again; the embedding's needs none.
+    """
+    how = _measured(embedding, window, norm, remove_center, remove_bounds)
+    dd, ds = _mask_grad(dmask, embedding, scale, mask, normalized=normalized, how=how, need=need)
+    if dd is None:
+        return None, ds
+    return distance_grad(dd, embedding, window, norm, remove_center, remove_bounds), ds
+
+
+How = tuple[int, tuple[Any, ...]]  # the kernels' NORM, and their arguments from the window on
+
+
+def _stored(distance: Array) -> How:
+    """Distances that are there: entry k of a window is row k of a single column."""
+    n, size, *count = distance.shape
+    struct = window_struct(Window((max(size, 1), 1)), (count[0] + size - 1, count[1]), tuple(count))
+    return 0, (struct, np.int64(n), np.int32(0), np.int32(0), np.int32(0))
+
+
+def _measured(
+    embedding: Array, window: Window, norm: str, remove_center: bool, remove_bounds: bool
+) -> How:
+    n, channels, *shape = embedding.shape
+    counts = np.int64(n), np.int32(channels), np.int32(remove_center), np.int32(remove_bounds)
+    return ORDER[norm], (window_struct(window, shape), *counts)
+
+
+def _mask(
+    source: Array, scale: Array | float, shape: tuple[int, ...], *, normalized: bool, how: How
+) -> Array:
+    xp = array_module(source)
+    mask = xp.empty(shape, source.dtype)
+    n, size, *count = shape
+    together = OFFSETS if how[0] else 1
+    shares = min(size, 1) if normalized else -(-size // together)
     launch(
         "attention_mask",
-        (distance.dtype, normalized),
-        n * shape[0] * shape[1] if size else 0,
-        xp.ascontiguousarray(distance),
+        (source.dtype, how[0], normalized),
+        n * shares * count[0] * count[1],
+        xp.ascontiguousarray(source),
         mask,
-        *_scale(distance, scale),
-        np.int64(n),
-        np.int32(size),
-        np.int32(shape[0] * shape[1]),
+        *_scale(source, scale),
+        *how[1],
     )
     return mask
 
 
 def _mask_grad(
-    dmask: Array, distance: Array, scale: Array | float, mask: Array, normalized: bool
-) -> tuple[Array, Array]:
-    xp = array_module(distance)
-    n, size, *shape = distance.shape
-    dd = xp.empty(distance.shape, distance.dtype)
-    ds = xp.empty((n, *shape), sum_dtype(distance.dtype))
+    dmask: Array,
+    source: Array,
+    scale: Array | float,
+    mask: Array,
+    *,
+    normalized: bool,
+    how: How,
+    need: frozenset[str] = ALL,
+) -> tuple[Any, Any]:
+    xp = array_module(source)
+    n, _, *count = mask.shape
+    dd = xp.empty(mask.shape, source.dtype) if "embedding" in need else None
+    ds = xp.empty((n, *count), sum_dtype(source.dtype)) if "scale" in need else None
     launch(
         "attention_mask_backward",
-        (distance.dtype, normalized),
-        ds.size,
+        (source.dtype, how[0], normalized),
+        n * count[0] * count[1] if need else 0,
         xp.ascontiguousarray(dmask),
-        xp.ascontiguousarray(distance),
+        xp.ascontiguousarray(source),
         xp.ascontiguousarray(mask),
         dd,
         ds,
-        *_scale(distance, scale),
-        np.int64(n),
-        np.int32(size),
-        np.int32(shape[0] * shape[1]),
+        *_scale(source, scale),
+        *how[1],
     )
-    return dd, ds.sum().astype(distance.dtype)
+    return dd, None if ds is None else ds.sum().astype(source.dtype)
 
 
-def _scale(distance: Array, scale: Array | float) -> tuple[Array | None, np.float64]:
+def _scale(like: Array, scale: Array | float) -> tuple[Array | None, np.float64]:
     """Return the scale as a pointer or a value: an array stays on its device."""
     if isinstance(scale, (int, float, np.generic)):
         return None, np.float64(scale)
-    return scale.astype(distance.dtype, copy=False), np.float64(0)
+    return scale.astype(like.dtype, copy=False), np.float64(0)

@@ -6,8 +6,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from segaware_np.ops.convolution import needed
-from segaware_np.ops.distance import DistanceCache, distance_backward, distance_forward
-from segaware_np.ops.mask import MaskCache, normalized_mask_backward, normalized_mask_forward
+from segaware_np.ops.local_mask import LocalMaskCache, local_mask_backward, local_mask_forward
 from segaware_np.ops.masked_sum import MaskedSumCache, masked_sum_backward, masked_sum_forward
 from segaware_np.window import Window
 from segaware_np.xp import Array, check_array
@@ -16,8 +15,7 @@ ALL = frozenset({"x", "embedding", "scale"})
 
 
 class BilateralCache(NamedTuple):
-    distance: DistanceCache
-    mask: MaskCache
+    mask: LocalMaskCache
     sum: MaskedSumCache
 
 
@@ -76,10 +74,17 @@ def bilateral_filter_forward(
     """
     check_array("x", x, ("N", "C", "H", "W"))
     check_array("embedding", embedding, (x.shape[0], "E", *x.shape[2:]), like=x)
-    d, distance = distance_forward(embedding, window, norm, remove_center, remove_bounds)
-    m, mask = normalized_mask_forward(d, scale)
+    m, mask = local_mask_forward(
+        embedding,
+        scale,
+        window,
+        normalized=True,
+        norm=norm,
+        remove_center=remove_center,
+        remove_bounds=remove_bounds,
+    )
     y, total = masked_sum_forward(x, m, window)
-    return y, BilateralCache(distance, mask, total)
+    return y, BilateralCache(mask, total)
 
 
 def bilateral_filter_backward(
@@ -87,10 +92,8 @@ def bilateral_filter_backward(
 ) -> tuple[Array | None, Array | None, Array | None]:
     """Gradients ``(dx, dembedding, dscale)``; those not in `need` are None."""
     need = needed(need, ALL, True)
-    inner = (need & {"x"}) | ({"mask"} if need & {"embedding", "scale"} else set())
-    dx, dmask = masked_sum_backward(dy, cache.sum, inner)
+    outer = need & {"embedding", "scale"}
+    dx, dmask = masked_sum_backward(dy, cache.sum, (need & {"x"}) | ({"mask"} if outer else set()))
     if dmask is None:
         return dx, None, None
-    ddistance, dscale = normalized_mask_backward(dmask, cache.mask)
-    dembedding = distance_backward(ddistance, cache.distance) if "embedding" in need else None
-    return dx, dembedding, dscale if "scale" in need else None
+    return dx, *local_mask_backward(dmask, cache.mask, outer)

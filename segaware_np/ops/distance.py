@@ -72,10 +72,7 @@ def distance_forward(
     >>> distance_backward(dd, cache).ravel().tolist()
     [0.0, -1.0, 1.0]
     """
-    check_array("embedding", embedding, ("N", "E", "H", "W"))
-    if norm not in ("L1", "L2"):
-        raise ValueError(f"norm: expected 'L1' or 'L2', got {norm!r}")
-    window.output_shape(embedding.shape[2:])
+    check_embedding(embedding, window, norm)
     cache = DistanceCache(embedding, window, norm, remove_center, remove_bounds)
     return fast(distance, embedding)(*cache), cache
 
@@ -133,6 +130,14 @@ def distance_grad(
         de[here] += g
         de[there] -= g
     return de
+
+
+def check_embedding(embedding: Array, window: Window, norm: str) -> None:
+    """Raise unless distances can be measured."""
+    check_array("embedding", embedding, ("N", "E", "H", "W"))
+    if norm not in ("L1", "L2"):
+        raise ValueError(f"norm: expected 'L1' or 'L2', got {norm!r}")
+    window.output_shape(embedding.shape[2:])
 
 
 def _sign(x: Array) -> Array:

@@ -53,7 +53,8 @@ def exponential_mask_forward(distance: Array, scale: Array | float) -> tuple[Arr
     >>> dd[0, :2].ravel().round(3).tolist(), round(float(ds), 3)
     ([-0.5, -0.184], -0.736)
     """
-    scale = _checked(distance, scale)
+    check_array("distance", distance, ("N", "K", "Ho", "Wo"))
+    scale = checked_scale(scale, distance)
     mask = fast(exponential_mask, distance)(distance, scale)
     return mask, MaskCache(distance, scale, mask)
 
@@ -102,7 +103,8 @@ def normalized_mask_forward(distance: Array, scale: Array | float) -> tuple[Arra
     >>> dd[0, :2, 0, 0].tolist()  # what one entry gains, the other loses
     [-0.25, 0.25]
     """
-    scale = _checked(distance, scale)
+    check_array("distance", distance, ("N", "K", "Ho", "Wo"))
+    scale = checked_scale(scale, distance)
     mask = fast(normalized_mask, distance)(distance, scale)
     return mask, MaskCache(distance, scale, mask)
 
@@ -137,20 +139,19 @@ def normalized_mask_grad(
     return -scale * g, -(finite * g).sum()
 
 
-def _checked(distance: Array, scale: Any) -> Any:
-    """Check both; return the scale in the dtype of the distances, which no mask then leaves."""
-    check_array("distance", distance, ("N", "K", "Ho", "Wo"))
+def checked_scale(scale: Any, like: Array) -> Any:
+    """Return the scale in the dtype of what it scales, which no mask then leaves."""
     if not isinstance(scale, Number):
         if not hasattr(scale, "dtype"):
             raise TypeError(f"scale: expected a number or a 0-d array, got {scale!r}")
         check_array("scale", scale, ())
-        array_module(distance, scale)
+        array_module(like, scale)
     on_host = isinstance(scale, (Number, np.ndarray))  # elsewhere a look would stall the stream
     if on_host and not np.isfinite(scale):
         raise ValueError(f"scale: expected a finite number, got {scale}")
-    if distance.dtype.kind == "f" and np.iscomplexobj(scale):
+    if like.dtype.kind == "f" and np.iscomplexobj(scale):
         return scale  # a complex step through the scale alone
-    return distance.dtype.type(scale) if isinstance(scale, Number) else scale.astype(distance.dtype)
+    return like.dtype.type(scale) if isinstance(scale, Number) else scale.astype(like.dtype)
 
 
 def _split(distance: Array) -> tuple[Array, Array]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from segaware_np.ops.convolution import correlate, mix, mix_transposed
-from segaware_np.ops.distance import DistanceCache, distance_backward, distance_forward
-from segaware_np.ops.mask import MaskCache, normalized_mask_backward, normalized_mask_forward
+from segaware_np.ops.local_mask import LocalMaskCache, local_mask_backward, local_mask_forward
 from segaware_np.ops.masked_sum import MaskedSumCache, masked_sum_backward, masked_sum_forward
 from segaware_np.ops.softmax import softmax_backward, softmax_forward
 from segaware_np.options import COUNT, check
@@ -21,8 +20,7 @@ class Filter(NamedTuple):
 
     mask: Array
     window: Window
-    distance: DistanceCache
-    softmax: MaskCache
+    features: LocalMaskCache
 
 
 class Iteration(NamedTuple):
@@ -182,7 +180,7 @@ def mean_field_backward(dq: Array, cache: MeanFieldCache) -> tuple[Array | None,
         if number:  # the Q that this iteration started from is U - Wc M as well
             dunary += dq
     dfeatures = [
-        distance_backward(normalized_mask_backward(dmask, f.softmax)[0], f.distance)
+        local_mask_backward(dmask, f.features, {"embedding"})[0]
         for dmask, f in zip(dmasks, filters, strict=True)
     ]
     df1, df2 = [*dfeatures, None][:2]
@@ -200,6 +198,13 @@ def _check_filter(name: str, features: Array, window: Window, unary: Array) -> N
 def _filter(
     features: Array, window: Window, scale: float, remove_center: bool, remove_bounds: bool
 ) -> Filter:
-    d, distance = distance_forward(features, window, "L2", remove_center, remove_bounds)
-    mask, softmax = normalized_mask_forward(d, scale)
-    return Filter(mask, window, distance, softmax)
+    mask, cache = local_mask_forward(
+        features,
+        scale,
+        window,
+        normalized=True,
+        norm="L2",
+        remove_center=remove_center,
+        remove_bounds=remove_bounds,
+    )
+    return Filter(mask, window, cache)

@@ -6,8 +6,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from segaware_np.ops.convolution import needed
-from segaware_np.ops.distance import DistanceCache, distance_backward, distance_forward
-from segaware_np.ops.mask import MaskCache, normalized_mask_backward, normalized_mask_forward
+from segaware_np.ops.local_mask import LocalMaskCache, local_mask_backward, local_mask_forward
 from segaware_np.ops.segaware_convolution import (
     SegawareConvolutionCache,
     segaware_convolution_backward,
@@ -20,8 +19,7 @@ ALL = frozenset({"x", "embedding", "weight", "bias", "scale"})
 
 
 class NormalizedConvolutionCache(NamedTuple):
-    distance: DistanceCache
-    mask: MaskCache
+    mask: LocalMaskCache
     convolution: SegawareConvolutionCache
 
 
@@ -41,8 +39,8 @@ def normalized_convolution_forward(
     """Convolution whose windows are weighted by a softmax over embedding distances.
 
     ``y[n, o, p] = b[o] + sum_{c, k} W[o, c, k] m[n, k, p] x[n, c, p + delta_k]`` with
-    ``m = softmax over k of (-s d)``: three operations, `distance_forward`,
-    `normalized_mask_forward` and `segaware_convolution_forward`, one behind the other.
+    ``m = softmax over k of (-s d)``: two operations, `local_mask_forward` and
+    `segaware_convolution_forward`, one behind the other.
 
     Parameters
     ----------
@@ -87,10 +85,17 @@ def normalized_convolution_forward(
     """
     check_array("x", x, ("N", "C", "H", "W"))
     check_array("embedding", embedding, (x.shape[0], "E", *x.shape[2:]), like=x)
-    d, distance = distance_forward(embedding, window, norm, remove_center, remove_bounds)
-    m, mask = normalized_mask_forward(d, scale)
+    m, mask = local_mask_forward(
+        embedding,
+        scale,
+        window,
+        normalized=True,
+        norm=norm,
+        remove_center=remove_center,
+        remove_bounds=remove_bounds,
+    )
     y, convolution = segaware_convolution_forward(x, m, weight, bias, window=window, groups=groups)
-    return y, NormalizedConvolutionCache(distance, mask, convolution)
+    return y, NormalizedConvolutionCache(mask, convolution)
 
 
 def normalized_convolution_backward(
@@ -98,16 +103,14 @@ def normalized_convolution_backward(
 ) -> tuple[Array | None, Array | None, Array | None, Array | None, Array | None]:
     """Gradients ``(dx, dembedding, dweight, dbias, dscale)``; those not in `need` are None.
 
-    The chain backwards: convolution, mask, distance.
+    The chain backwards: convolution, mask.
     """
     need = needed(need, ALL, cache.convolution.has_bias)
-    inner = need & {"x", "weight", "bias"}
-    masked = bool(need & {"embedding", "scale"})
+    inner, outer = need & {"x", "weight", "bias"}, need & {"embedding", "scale"}
     dx, dmask, dweight, dbias = segaware_convolution_backward(
-        dy, cache.convolution, inner | ({"mask"} if masked else set())
+        dy, cache.convolution, inner | ({"mask"} if outer else set())
     )
-    if not masked:
+    if not outer:
         return dx, None, dweight, dbias, None
-    ddistance, dscale = normalized_mask_backward(dmask, cache.mask)
-    dembedding = distance_backward(ddistance, cache.distance) if "embedding" in need else None
-    return dx, dembedding, dweight, dbias, dscale if "scale" in need else None
+    dembedding, dscale = local_mask_backward(dmask, cache.mask, outer)
+    return dx, dembedding, dweight, dbias, dscale
