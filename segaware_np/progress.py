@@ -9,12 +9,16 @@ from contextlib import closing, contextmanager
 
 from segaware_np.extras import require
 
-_INTERVAL = 0.5  # seconds between two updates of a plain line on a terminal
+_BLINK = 0.5  # seconds between two updates of a plain line on a terminal
+_PATIENCE = 60.0  # seconds after which a file receives a line in any case
 
 
 @contextmanager
 def progress(total: int, done: int = 0, shown: bool = True) -> Iterator[Callable[[str], None]]:
-    """Show a bar (tqdm, where it is installed) or a plain line while the block runs.
+    """Show how far the block has come.
+
+    On a terminal that is a bar (tqdm, where it is installed) or a line that rewrites itself;
+    elsewhere, in a log say, a line for each 20th of the steps and at least one a minute.
 
     Parameters
     ----------
@@ -31,11 +35,14 @@ def progress(total: int, done: int = 0, shown: bool = True) -> Iterator[Callable
     if not shown:
         yield lambda note: None
         return
+    if not sys.stderr.isatty():
+        yield _lines(total, done)
+        return
     try:
         tqdm = require("tqdm", extra="progress").tqdm
     except ImportError:
-        with _plain(total, done) as step:
-            yield step
+        with _line(total, done) as advance:
+            yield advance
         return
     with closing(tqdm(total=total, initial=done, dynamic_ncols=True)) as bar:
 
@@ -46,24 +53,37 @@ def progress(total: int, done: int = 0, shown: bool = True) -> Iterator[Callable
         yield advance
 
 
+def _lines(total: int, done: int) -> Callable[[str], None]:
+    """One line after another."""
+    last = time.monotonic()
+
+    def advance(note: str) -> None:
+        nonlocal done, last
+        done += 1
+        due = done * 20 // total > (done - 1) * 20 // total
+        if due or time.monotonic() - last >= _PATIENCE:
+            print(f"{done}/{total}  {note}", file=sys.stderr, flush=True)
+            last = time.monotonic()
+
+    return advance
+
+
 @contextmanager
-def _plain(total: int, done: int) -> Iterator[Callable[[str], None]]:
-    """A line that rewrites itself on a terminal; a line every 5 % in a file."""
-    terminal, width, last = sys.stderr.isatty(), 0, 0.0
+def _line(total: int, done: int) -> Iterator[Callable[[str], None]]:
+    """A line that rewrites itself."""
+    width, last = 0, 0.0
 
     def advance(note: str) -> None:
         nonlocal done, width, last
         done += 1
-        line = f"{done}/{total}  {note}"
-        if terminal and (done == total or time.monotonic() - last >= _INTERVAL):
+        if done == total or time.monotonic() - last >= _BLINK:
+            line = f"{done}/{total}  {note}"
             sys.stderr.write("\r" + line.ljust(width))
             sys.stderr.flush()
             width, last = len(line), time.monotonic()
-        elif not terminal and done * 20 // total > (done - 1) * 20 // total:
-            sys.stderr.write(line + "\n")
 
     try:
         yield advance
     finally:
-        if terminal and width:
+        if width:
             sys.stderr.write("\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -10,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -85,6 +86,9 @@ class Trainer:
         Format of the log.
     progress : bool
         Show the progress on standard error.
+    settings : mapping of str to JSON-able values
+        What else makes the run what it is, such as options of a program. Checkpoints keep it, and
+        a resume that gives a setting another value is refused.
 
     Raises
     ------
@@ -123,6 +127,7 @@ class Trainer:
     keep: int = option(COUNT, 2)
     log: str = "jsonl"
     progress: bool = True
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -136,9 +141,10 @@ class Trainer:
         if strange:
             raise ValueError(f"optimizer: {', '.join(strange)}: not parameters of this network")
         self._folder = Path(self.folder)
+        self._settings = json.loads(json.dumps(dict(self.settings)))  # as a checkpoint gives them
 
     def run(self, resume: bool = False) -> None:
-        """Train until ``iterations`` are done.
+        """Train until ``iterations`` are done. A run that is finished stays as it is.
 
         Parameters
         ----------
@@ -155,7 +161,8 @@ class Trainer:
         FileExistsError
             If the folder holds a run and ``resume`` is false.
         FormatError, ValueError
-            If the newest checkpoint is damaged, or is one of another network or solver.
+            If the newest checkpoint is damaged, or is one of another network or solver, or of other
+            settings.
         OSError
             If the folder cannot be written or the disk is full; nothing is left half written.
         """
@@ -164,9 +171,14 @@ class Trainer:
         if resume:
             self.resume()
         elif self.checkpoints() or (log_path.exists() and log_path.stat().st_size):
-            raise FileExistsError(f"{self._folder} holds a run: resume it or take another folder")
+            raise FileExistsError(
+                f"{self._folder} holds a run: go on with it (the same command with --resume, in "
+                "Python run(resume=True)) or take another folder"
+            )
         self.net.train()
         start = self.optimizer.iteration
+        if start >= self.iterations:
+            return
         with (
             Log(log_path, start) as log,
             progress(self.iterations, start, self.progress) as show,
@@ -240,9 +252,9 @@ class Trainer:
         path = self._folder / f"checkpoint-{done:08d}.npz"
         metadata = {
             "format": _FORMAT,
-            "arrays": sorted(
-                arrays
-            ),  # the checksums in the file do not cover its table of contents
+            # The checksums in the file do not cover its table of contents.
+            "arrays": sorted(arrays),
+            "settings": self._settings,
             "optimizer": counters,
             "loader": self.loader.state,
             "net": self.net.state(),
@@ -260,7 +272,7 @@ class Trainer:
         FormatError
             If it is damaged; the message names the newest one that is whole.
         ValueError
-            If it is one of another network or solver; no weight was changed.
+            If it is one of another network or solver, or of other settings; no weight was changed.
         """
         for leftover in self._folder.glob(".checkpoint-*.tmp"):  # of a killed run
             leftover.unlink()
@@ -274,6 +286,11 @@ class Trainer:
             whole = next((p for p in reversed(paths[:-1]) if _is_whole(p)), None)
             advice = f"remove it to resume from {whole.name}" if whole else "no other one is whole"
             raise FormatError(f"{error}; {advice}") from error
+        if changed := _changes(metadata["settings"], self._settings):
+            raise ValueError(
+                f"{path}: the run began with {changed}: resume it as it began, or take another "
+                "folder for a new one"
+            )
         own = {name: p.data for name, p in self.net.parameters().items()}
         if faults := differing_arrays(own, weights):
             raise ValueError(f"{path}: checkpoint of another network: {faults}")
@@ -299,7 +316,7 @@ def _on_host(array: Array) -> np.ndarray:
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Any]]:
     """Weights, solver arrays and the rest of a checkpoint."""
     arrays, metadata = load_arrays(path)
-    kinds = {"arrays": list, "optimizer": dict, "loader": int, "net": dict}
+    kinds = {"arrays": list, "settings": dict, "optimizer": dict, "loader": int, "net": dict}
     if metadata.get("format") != _FORMAT or not all(
         isinstance(metadata.get(key), kind) for key, kind in kinds.items()
     ):
@@ -311,6 +328,15 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dic
         for group in ("weights/", "optimizer/")
     )
     return weights, histories, metadata
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Tell in words how settings differ from those before; empty if they do not."""
+    return ", ".join(
+        f"{name} {value} (now {now[name]})"
+        for name, value in before.items()
+        if name in now and now[name] != value
+    )
 
 
 def _is_whole(path: Path) -> bool:

@@ -132,7 +132,7 @@ def test_checkpoint_of_another_network(empty):
 def test_folder_of_another_run(empty):
     trainer().run()
     before = sorted(empty.rglob("*"))
-    check(lambda: trainer().run(), FileExistsError, "run holds a run: resume it or take another")
+    check(lambda: trainer().run(), FileExistsError, "run holds a run: go on with it (the same command")
     assert sorted(empty.rglob("*")) == before
 
 

@@ -286,7 +286,7 @@ def test_mask_outside_the_image(capsys, data, tmp_path):
 
 def test_training_does_not_overwrite_a_run(capsys, data, model):
     text = fails(capsys, "train", data, "-o", model.parent, *SMALL, *SHORT)
-    assert "holds a run: resume it or take another folder" in text
+    assert "holds a run: go on with it (the same command with --resume" in text
 
 
 def test_gpu_without_cupy(capsys, monkeypatch):

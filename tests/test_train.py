@@ -13,11 +13,9 @@ import pytest
 import training_run
 from training_run import make_net, make_trainer
 
-from segaware_np import extras
 from segaware_np.files import FormatError, load_arrays, save_arrays
 from segaware_np.log import Log, read_log
 from segaware_np.optim import SGD, Adam, NonFiniteError
-from segaware_np.progress import progress
 
 
 def outcome(folder):
@@ -124,7 +122,24 @@ def test_resume_without_a_checkpoint_begins(straight, tmp_path):
 
 def test_resume_of_a_finished_run_changes_nothing(straight, tmp_path):
     make_trainer(tmp_path).run()
+    for path in tmp_path.iterdir():
+        os.utime(path, ns=(0, 0))
     make_trainer(tmp_path).run(resume=True)
+    make_trainer(tmp_path, iterations=8).run(resume=True)
+    assert outcome(tmp_path) == straight
+    assert {path.stat().st_mtime_ns for path in tmp_path.iterdir()} == {0}
+
+
+def test_resume_with_other_settings(straight, tmp_path):
+    settings = {"lr": 0.01, "widths": (4, 8), "batch": 2}
+    make_trainer(tmp_path, iterations=6, settings=settings).run()
+    before, changed = outcome(tmp_path), settings | {"lr": 0.02, "batch": 3}
+    message = r"run began with lr 0.01 \(now 0.02\), batch 2 \(now 3\): resume it as it began"
+    with pytest.raises(ValueError, match=message):
+        make_trainer(tmp_path, settings=changed).run(resume=True)
+    assert outcome(tmp_path) == before
+    make_trainer(tmp_path, iterations=8, settings=settings | {"new": 1}).run(resume=True)
+    make_trainer(tmp_path).run(resume=True)  # says nothing, changes nothing
     assert outcome(tmp_path) == straight
 
 
@@ -271,7 +286,7 @@ def stopped(tmp_path):
 
 def test_a_run_is_not_overwritten(stopped):
     before = outcome(stopped)
-    with pytest.raises(FileExistsError, match="holds a run: resume it or take another folder"):
+    with pytest.raises(FileExistsError, match="holds a run: go on with it .the same command with --resume"):
         make_trainer(stopped).run()
     assert outcome(stopped) == before
 
@@ -405,57 +420,3 @@ def test_an_optimizer_of_another_network(tmp_path):
     others = Adam(make_net().parameters())
     with pytest.raises(ValueError, match=r"optimizer: conv.weight, .*: not parameters of this"):
         type(trainer)(trainer.net, others, trainer.loader, folder=tmp_path, iterations=1)
-
-
-# --------------------------------------------------------------------------- log and progress
-
-
-@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
-def test_log(tmp_path, suffix):
-    path = tmp_path / f"log.{suffix}"
-    lines = [
-        dict(iteration=i, loss=i / 3, lr=1e-4, gradient_norm=1e300, seconds=0.5) for i in (1, 2, 3)
-    ]
-    with Log(path) as log:
-        for line in lines:
-            log.write(line)
-        assert read_log(path) == lines
-    with Log(path, 2) as log:
-        assert read_log(path) == lines[:2]
-        log.write(lines[2])
-    assert read_log(path) == lines
-    path.write_bytes(path.read_bytes() + b"nonsense\n")
-    with pytest.raises(FormatError, match="is no training log"):
-        Log(path, 3)
-    with pytest.raises(FileNotFoundError):
-        read_log(tmp_path / f"none.{suffix}")
-
-
-def test_progress_bar(capsys):
-    pytest.importorskip("tqdm")
-    with progress(10, 4) as step:
-        step("loss 1")
-    assert "5/10" in capsys.readouterr().err
-
-
-def test_progress_without_tqdm(capsys, monkeypatch):
-    def missing(module, extra):
-        raise ImportError(module)
-
-    monkeypatch.setattr("segaware_np.progress.require", missing)
-    with progress(40, 10) as step:
-        for i in range(11, 41):
-            step(f"loss {i}")
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "12/40  loss 12"
-    assert lines[-1] == "40/40  loss 40"
-    assert len(lines) == 15
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with progress(2) as step:
-        step("a long note")
-        step("short")
-    assert capsys.readouterr().err == "\r1/2  a long note\r2/2  short      \n"
-    with progress(2, shown=False) as step:
-        step("unseen")
-    assert capsys.readouterr().err == ""
-    assert extras.require is not missing

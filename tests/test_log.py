@@ -1,0 +1,84 @@
+"""What a run tells: its log, and its progress on standard error."""
+
+import sys
+
+import pytest
+
+from segaware_np import extras
+from segaware_np.files import FormatError
+from segaware_np.log import Log, read_log
+from segaware_np.progress import progress
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_log(tmp_path, suffix):
+    path = tmp_path / f"log.{suffix}"
+    lines = [
+        dict(iteration=i, loss=i / 3, lr=1e-4, gradient_norm=1e300, seconds=0.5) for i in (1, 2, 3)
+    ]
+    with Log(path) as log:
+        for line in lines:
+            log.write(line)
+        assert read_log(path) == lines
+    with Log(path, 2) as log:
+        assert read_log(path) == lines[:2]
+        log.write(lines[2])
+    assert read_log(path) == lines
+    path.write_bytes(path.read_bytes() + b"nonsense\n")
+    with pytest.raises(FormatError, match="is no training log"):
+        Log(path, 3)
+    with pytest.raises(FileNotFoundError):
+        read_log(tmp_path / f"none.{suffix}")
+
+
+@pytest.fixture
+def terminal(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+
+
+@pytest.fixture
+def without_tqdm(monkeypatch):
+    def missing(module, extra):
+        raise ImportError(module)
+
+    monkeypatch.setattr("segaware_np.progress.require", missing)
+    assert extras.require is not missing
+
+
+def test_progress_in_a_file(capsys, monkeypatch):
+    now = iter(range(1000))
+    monkeypatch.setattr("segaware_np.progress.time.monotonic", lambda: 10 * next(now))
+    with progress(40, 10) as step:
+        for i in range(11, 41):
+            step(f"loss {i}")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["12/40  loss 12", "14/40  loss 14"]
+    assert lines[-1] == "40/40  loss 40"
+    assert len(lines) == 15
+    with progress(10**6) as step:
+        for _ in range(100):  # far from a 20th, but minutes pass
+            step("")
+    assert 10 < len(capsys.readouterr().err.splitlines()) < 40
+
+
+@pytest.mark.usefixtures("terminal")
+def test_progress_on_a_terminal(capsys):
+    pytest.importorskip("tqdm")
+    with progress(10, 4) as step:
+        step("loss 1")
+    assert "5/10" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("terminal", "without_tqdm")
+def test_progress_on_a_terminal_without_tqdm(capsys):
+    with progress(2) as step:
+        step("a long note")
+        step("short")
+    assert capsys.readouterr().err == "\r1/2  a long note\r2/2  short      \n"
+
+
+@pytest.mark.usefixtures("terminal")
+def test_progress_that_nobody_wants(capsys):
+    with progress(2, shown=False) as step:
+        step("unseen")
+    assert capsys.readouterr().err == ""
