@@ -68,6 +68,16 @@ def run_demo(
     -------
     dict
         What ``metrics.json`` holds.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written.
+
+    Examples
+    --------
+    >>> metrics = run_demo("demo", iterations=1, progress=False)
+    >>> sorted(metrics)
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,7 +113,19 @@ def run_demo(
 
 
 def summary(metrics: dict[str, Any]) -> str:
-    """Return the scores of both networks as text."""
+    """Return the scores of both networks as text.
+
+    Parameters
+    ----------
+    metrics : dict
+        From `run_demo`.
+
+    Examples
+    --------
+    >>> scores = {"pixel_accuracy": 0.9, "mean_iou": 0.5, "band": {"mean_iou": 0.25}}
+    >>> print(summary({"plain": scores, "segaware": scores}).splitlines()[2])
+    mean IoU                 50.0 %               50.0 %
+    """
     lines = [f"{'on scenes never seen':<22} {'plain':>8} {'segmentation-aware':>20}"]
     plain, aware = metrics["plain"], metrics["segaware"]
     for name, first, second in (
@@ -205,7 +227,25 @@ def _tint(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def pixels_near_boundaries(labels: np.ndarray, count: int = 5) -> list[tuple[int, int]]:
-    """Choose pixels (y, x) a few steps from a boundary, one a class, the largest classes first."""
+    """Choose pixels (y, x) a few steps from a boundary, one a class, the largest classes first.
+
+    Parameters
+    ----------
+    labels : (H, W) integer array
+    count : int
+        At most so many.
+
+    Returns
+    -------
+    list of (int, int)
+
+    Examples
+    --------
+    >>> labels = np.zeros((32, 32), int)
+    >>> labels[:, 16:] = 1
+    >>> [labels[pixel].item() for pixel in pixels_near_boundaries(labels)]
+    [1, 0]
+    """
     near = boundary_band(labels, 6) & ~boundary_band(labels, 3)
     near[:8] = near[-8:] = near[:, :8] = near[:, -8:] = False  # their windows leave the scene
     chosen = []

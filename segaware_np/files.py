@@ -47,6 +47,13 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     ------
     OSError
         If the folder is missing or read-only, or the disk is full; it names the file.
+
+    Examples
+    --------
+    >>> with atomic_write("notes.txt") as file:
+    ...     _ = file.write(b"all or nothing")
+    >>> open("notes.txt").read()
+    'all or nothing'
     """
     path = Path(path)
     # Not by `tempfile`, whose files only the owner may read.
@@ -94,6 +101,12 @@ def save_arrays(
         hold one, as ``complex128``.
     OSError
         If the file cannot be written; nothing is left half written.
+
+    Examples
+    --------
+    >>> save_arrays("weights.npz", {"w": np.ones(3)}, {"epoch": 7})
+    >>> load_arrays("weights.npz")
+    ({'w': array([1., 1., 1.])}, {'epoch': 7})
     """
     path, text = Path(path), json.dumps(dict(metadata or {}))
     if path.suffix == ".npz":
@@ -118,6 +131,15 @@ def save_arrays(
 def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read what `save_arrays` wrote: ``(arrays, metadata)``.
 
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    arrays : dict of str to numpy.ndarray
+    metadata : dict
+
     Raises
     ------
     FileNotFoundError
@@ -126,6 +148,14 @@ def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], di
         If the file is truncated, damaged or of another kind.
     ValueError
         If the suffix is neither ``.npz`` nor ``.safetensors``.
+
+    Examples
+    --------
+    >>> open("broken.npz", "wb").write(b"PK and no more")
+    14
+    >>> load_arrays("broken.npz")
+    Traceback (most recent call last):
+    segaware_np.files.FormatError: broken.npz: ...
     """
     path = Path(path)
     if path.suffix not in (".npz", ".safetensors"):
@@ -149,10 +179,20 @@ def differing_arrays(
 ) -> str:
     """Tell in words how ``found`` differs from ``wanted``: names, shapes and perhaps dtypes.
 
+    Parameters
+    ----------
+    wanted, found : mapping of str to array
+    dtypes : bool
+        Whether dtypes count.
+
     Returns
     -------
     str
         The first five differences; empty if there are none.
+
+    Examples
+    --------
+    >>> differing_arrays({"w": np.zeros(3)}, {"w": np.zeros(4)})
     """
 
     def kind(array: Array) -> str:

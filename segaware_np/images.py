@@ -24,12 +24,26 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     Grey is repeated in the three channels, 16 bits are cut to the upper 8, transparency is
     dropped, and the pixels come as they are stored (an EXIF orientation is not applied).
 
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    (H, W, 3) uint8 array
+
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     FormatError
         If the file is truncated, damaged or not an image.
+
+    Examples
+    --------
+    >>> write_image("grey.png", np.array([[7, 9]], np.uint8))
+    >>> read_image("grey.png").tolist()
+    [[[7, 7, 7], [9, 9, 9]]]
     """
     with _decoded(path) as picture:
         if picture.mode.startswith("I"):
@@ -41,12 +55,26 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
 def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
     """Read a label map as int32, (H, W): palette indices, or grey values of up to 16 bits.
 
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    (H, W) int32 array
+
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     FormatError
         If the file is truncated, damaged, not an image, or a colour image without a palette.
+
+    Examples
+    --------
+    >>> write_labels("labels.png", np.array([[0, 15, 255]]))
+    >>> read_labels("labels.png").tolist()
+    [[0, 15, 255]]
     """
     with _decoded(path) as picture:
         if picture.mode not in _LABEL_MODES:
@@ -74,12 +102,23 @@ def _decoded(path: str | os.PathLike[str]) -> Iterator[Any]:
 def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
     """Write a uint8 picture, (H, W, 3) RGB or (H, W) grey, in the format that the suffix names.
 
+    Parameters
+    ----------
+    path : path-like
+    image : (H, W, 3) or (H, W) uint8 array
+
     Raises
     ------
     TypeError, ValueError
         If ``image`` is not such an array, or the suffix names no format that can be written.
     OSError
         If the file cannot be written; nothing is left half written.
+
+    Examples
+    --------
+    >>> write_image("red.png", np.array([[[255, 0, 0]]], np.uint8))
+    >>> read_image("red.png").tolist()
+    [[[255, 0, 0]]]
     """
     _check_picture(image)
     if image.ndim != 2:
@@ -90,12 +129,24 @@ def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
 def write_labels(path: str | os.PathLike[str], labels: np.ndarray) -> None:
     """Write a label map, integer (H, W) in 0..255, as a PNG with the palette of PASCAL VOC.
 
+    Parameters
+    ----------
+    path : path-like
+    labels : (H, W) integer array
+
     Raises
     ------
     TypeError, ValueError
         If ``labels`` is not such an array, or the name does not end in ``.png``.
     OSError
         If the file cannot be written; nothing is left half written.
+
+    Examples
+    --------
+    >>> write_labels("labels.png", np.array([[0, 15, 255]]))
+    >>> write_labels("labels.png", np.array([[256]]))
+    Traceback (most recent call last):
+    ValueError: labels: expected values in 0..255, got 256..256
     """
     _check_labels(labels, ("H", "W"))
     if Path(path).suffix.lower() != ".png":
@@ -140,6 +191,16 @@ def overlay(
     -------
     numpy.ndarray
         (H, W, 3) uint8.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the arrays are not such, or `strength` is out of range.
+
+    Examples
+    --------
+    >>> overlay(np.zeros((1, 2, 3), np.uint8), np.array([[1, 255]])).tolist()  # 1 is (128, 0, 0)
+    [[[64, 0, 0], [0, 0, 0]]]
     """
     _check_picture(image)
     check_array("image", image, ("H", "W", 3), kind="integer")
@@ -157,6 +218,15 @@ def voc_palette() -> np.ndarray:
     """The 256 colours of PASCAL VOC's label maps, (256, 3) uint8.
 
     Bits 0, 1, 2 of a label are the highest bits of red, green and blue, bits 3, 4, 5 the next ...
+
+    Returns
+    -------
+    (256, 3) uint8 array
+
+    Examples
+    --------
+    >>> voc_palette()[:4].tolist()
+    [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
     """
     labels = np.arange(256)
     palette = np.zeros((256, 3), np.uint8)

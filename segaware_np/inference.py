@@ -34,6 +34,13 @@ def predict(net: Net, image: np.ndarray) -> np.ndarray:
     ------
     TypeError, ValueError
         If `image` is not such an array, or `net` has no layer ``score``.
+
+    Examples
+    --------
+    >>> from segaware_np.models import segmentation_network
+    >>> net = segmentation_network(3, (4,), (1,))
+    >>> predict(net, np.zeros((12, 16, 3), np.uint8)).shape
+    (12, 16)
     """
     return score(net, image).argmax(axis=0).astype(np.int32)
 
@@ -43,10 +50,27 @@ def score(net: Net, image: np.ndarray) -> np.ndarray:
 
     Where the network's are smaller than the image, they are resized.
 
+    Parameters
+    ----------
+    net : Net
+        Has a layer ``score``.
+    image : (H, W, 3) uint8 array
+
+    Returns
+    -------
+    (C, H, W) array
+
     Raises
     ------
     TypeError, ValueError
         As for `predict`.
+
+    Examples
+    --------
+    >>> from segaware_np.models import segmentation_network
+    >>> net = segmentation_network(3, (4,), (1,))
+    >>> score(net, np.zeros((12, 16, 3), np.uint8)).shape
+    (3, 12, 16)
     """
     found = _run(net, image, "score")
     return resize_forward(found[None], image.shape[:2])[0][0]
@@ -55,10 +79,26 @@ def score(net: Net, image: np.ndarray) -> np.ndarray:
 def embed(net: Net, image: np.ndarray) -> np.ndarray:
     """Embedding of a picture: (E, H, W), by a network that has a layer ``embedding``.
 
+    Parameters
+    ----------
+    net : Net
+        Has a layer ``embedding``.
+    image : (H, W, 3) uint8 array
+
+    Returns
+    -------
+    (E, H, W) array
+
     Raises
     ------
     TypeError, ValueError
         As for `predict`.
+
+    Examples
+    --------
+    >>> from segaware_np.models import embedding_network
+    >>> embed(embedding_network((4,), (1,), 8), np.zeros((12, 16, 3), np.uint8)).shape
+    (8, 12, 16)
     """
     return _run(net, image, "embedding")
 
@@ -87,6 +127,15 @@ def evaluate(
     ------
     ValueError
         If a picture has no labels, or labels that the network does not know.
+
+    Examples
+    --------
+    >>> from segaware_np.data import SyntheticScenes
+    >>> from segaware_np.models import segmentation_network
+    >>> net = segmentation_network(6, (4,), (1,))
+    >>> report = evaluate(net, SyntheticScenes(2, size=(24, 32))).report()
+    >>> 0 <= report["mean_iou"] <= 1 and "mean_iou" in report["band"]
+    True
     """
     scores = None
     for index in range(len(dataset)):
@@ -102,7 +151,24 @@ def evaluate(
 
 
 def prepare(image: np.ndarray, net: Net) -> Array:
-    """Return a picture as the network's input: (1, 3, H, W) minus the mean, where it lives."""
+    """Return a picture as the network's input: (1, 3, H, W) minus the mean, where it lives.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8 array
+    net : Net
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `image` is not such an array.
+
+    Examples
+    --------
+    >>> from segaware_np.models import embedding_network
+    >>> prepare(np.zeros((4, 6, 3), np.uint8), embedding_network((4,), (1,), 8)).shape
+    (1, 3, 4, 6)
+    """
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         got: Any = getattr(image, "dtype", type(image).__name__)
         raise TypeError(f"image: expected a uint8 NumPy array, got {got}")

@@ -23,6 +23,22 @@ class Confusion:
     ----------
     matrix : numpy.ndarray
         (classes, classes) int64; rows are true labels, columns predicted ones.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `classes` is not a positive integer.
+
+    Notes
+    -----
+    Intersection over union as in PASCAL VOC: Everingham et al. (IJCV 88, 2010).
+
+    Examples
+    --------
+    >>> confusion = Confusion(2)
+    >>> confusion.update(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 255]))
+    >>> confusion.pixel_accuracy(), confusion.iou().tolist()
+    (0.6666666666666666, [0.5, 0.5])
     """
 
     def __init__(self, classes: int, ignore_label: int | None = 255) -> None:
@@ -116,6 +132,19 @@ class Evaluation:
     Attributes
     ----------
     whole, band : Confusion
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is out of its range.
+
+    Examples
+    --------
+    >>> evaluation = Evaluation(2, width=1)
+    >>> labels = np.repeat([[0, 1]], 4, axis=1)
+    >>> evaluation.update(np.array([[0, 0, 0, 0, 0, 1, 1, 1]]), labels)
+    >>> evaluation.whole.pixel_accuracy(), evaluation.band.pixel_accuracy()
+    (0.875, 0.5)
     """
 
     def __init__(self, classes: int, ignore_label: int | None = 255, width: int = 3) -> None:
@@ -158,6 +187,20 @@ def boundary_band(
     -------
     numpy.ndarray
         Boolean, of the shape of ``labels``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `labels` is no integer array of two axes or more, or `width` not a positive integer.
+
+    Notes
+    -----
+    The trimap of Kohli, Ladický, Torr (IJCV 82, 2009).
+
+    Examples
+    --------
+    >>> boundary_band(np.array([[0, 0, 0, 1, 1, 1]]), width=2).astype(int).tolist()
+    [[0, 1, 1, 1, 1, 0]]
     """
     valid = _valid(labels, ignore_label)
     if labels.ndim < 2:

@@ -73,6 +73,11 @@ class Net:
         Whatever is needed to build the same network again (`segaware_np.models` fills it in); it
         is saved with the weights.
 
+    Raises
+    ------
+    ValueError
+        If `dtype` is none of those.
+
     Examples
     --------
     >>> from segaware_np import Window, layers

@@ -251,11 +251,9 @@ class SGD(Optimizer):
 
 @dataclass(eq=False)
 class Nesterov(SGD):
-    """Nesterov's accelerated gradient. The other arguments are those of `Optimizer`.
+    """Nesterov's accelerated gradient. The arguments are those of `SGD`.
 
     ``v' = momentum v + rate g``,  ``w <- w - ((1 + momentum) v' - momentum v)``
-
-    The momentum is that of `SGD`.
 
     Notes
     -----
@@ -434,7 +432,7 @@ class Adam(Optimizer):
     >>> w = Parameter(np.array([1.0, 1.0]))
     >>> w.grad[:] = [4.0, -0.1]
     >>> _ = Adam({"w": w}, lr=0.25).step()
-    >>> w.data.round(6).tolist()
+    >>> w.data.round(3).tolist()
     [0.75, 1.25]
     """
 

@@ -71,6 +71,12 @@ def masks_at(
     ------
     ValueError
         If a pixel lies outside the image.
+
+    Examples
+    --------
+    >>> embedding = np.repeat([[[0.0, 9.0]]], 3, axis=2)  # an edge in the middle of six pixels
+    >>> masks_at(embedding, [(0, 2)], Window((1, 5)), scale=1.0)[0].round(3).tolist()
+    [[1.0, 1.0, 1.0, 0.0, 0.0]]
     """
     height, width = embedding.shape[1:]
     masks = []
@@ -95,7 +101,22 @@ def masks_at(
 
 
 def colorize(values: np.ndarray, low: float = 0.0, high: float = 1.0) -> Image:
-    """Map numbers to colours from dark (``low``) to bright (``high``)."""
+    """Map numbers to colours from dark (``low``) to bright (``high``).
+
+    Parameters
+    ----------
+    values : (H, W) array
+    low, high : float
+
+    Returns
+    -------
+    (H, W, 3) uint8 array
+
+    Examples
+    --------
+    >>> colorize(np.array([[0.0, 1.0]])).shape
+    (1, 2, 3)
+    """
     position = ((np.asarray(values, float) - low) / (high - low or 1)).clip(0, 1) * (len(_RAMP) - 1)
     channels = [np.interp(position, np.arange(len(_RAMP)), _RAMP[:, c]) for c in range(3)]
     return np.stack(channels, axis=-1).round().astype(np.uint8)
@@ -106,6 +127,19 @@ def embedding_to_rgb(embedding: np.ndarray) -> Image:
 
     Pixels of like colour have like embeddings. Each component is stretched between its 1st and
     99th percentile; fewer than three channels leave the rest at mid grey.
+
+    Parameters
+    ----------
+    embedding : (E, H, W) float array
+
+    Returns
+    -------
+    (H, W, 3) uint8 array
+
+    Examples
+    --------
+    >>> embedding_to_rgb(np.random.default_rng(0).normal(size=(8, 4, 6))).shape
+    (4, 6, 3)
     """
     channels = embedding.reshape(len(embedding), -1).astype(float)
     channels = channels - channels.mean(axis=1, keepdims=True)
@@ -123,7 +157,22 @@ def embedding_to_rgb(embedding: np.ndarray) -> Image:
 
 
 def enlarge(picture: Image, factor: int) -> Image:
-    """Repeat every pixel ``factor`` times in both directions."""
+    """Repeat every pixel ``factor`` times in both directions.
+
+    Parameters
+    ----------
+    picture : (H, W, 3) uint8 array
+    factor : int
+
+    Returns
+    -------
+    (H factor, W factor, 3) uint8 array
+
+    Examples
+    --------
+    >>> enlarge(np.zeros((2, 3, 3), np.uint8), 4).shape
+    (8, 12, 3)
+    """
     return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
@@ -138,6 +187,16 @@ def tile(rows: Sequence[Sequence[tuple[str, Image]]], *, gap: int = 10, title: i
         Space around the pictures, pixels.
     title : int
         Height of the letters, pixels.
+
+    Returns
+    -------
+    (H, W, 3) uint8 array
+
+    Examples
+    --------
+    >>> black = np.zeros((20, 30, 3), np.uint8)
+    >>> tile([[("one", black), ("two", black)]]).shape
+    (57, 90, 3)
     """
     strips = [_strip(row, gap, title) for row in rows]
     width = max(strip.shape[1] for strip in strips)
@@ -193,6 +252,16 @@ def draw_masks(
         As in `masks_at`.
     size : int
         Least side of a mask in the picture, pixels.
+
+    Returns
+    -------
+    (H, W, 3) uint8 array
+
+    Examples
+    --------
+    >>> image, embedding = np.zeros((24, 32, 3), np.uint8), np.zeros((2, 24, 32))
+    >>> draw_masks(image, embedding, [(5, 7)], Window.same(9), scale=1.0).ndim
+    3
     """
     masks = masks_at(embedding, pixels, window, scale, norm=norm, normalized=normalized)
     factor = max(1, -(-size // max(window.kernel)))
@@ -252,7 +321,22 @@ def draw_curves(
     x_label: str,
     y_label: str,
 ) -> None:
-    """Write a PNG of curves ``name -> (x, y)``: the points faint, their running mean bold."""
+    """Write a PNG of curves ``name -> (x, y)``: the points faint, their running mean bold.
+
+    Parameters
+    ----------
+    path : path-like
+        Ends in ``.png``.
+    curves : mapping of str to (sequence of float, sequence of float)
+    x_label, y_label : str
+
+    Examples
+    --------
+    >>> draw_curves("loss.png", {"plain": ([1, 2, 3], [3.0, 2.0, 1.5])}, x_label="step", y_label="loss")
+    >>> import os
+    >>> os.path.exists("loss.png")
+    True
+    """
     figure_class = require("matplotlib.figure", extra="plot").Figure
     figure = figure_class(figsize=(7, 4), dpi=110, layout="constrained")
     axes = figure.subplots()

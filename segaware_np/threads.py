@@ -26,10 +26,19 @@ def get_num_threads() -> int:
     ``SEGAWARE_NUM_THREADS``, else the number of processors that this process may run on (its
     affinity and the quota of its container considered).
 
+    Returns
+    -------
+    int
+
     Raises
     ------
     ValueError
         If the environment variable is not a positive integer.
+
+    Examples
+    --------
+    >>> get_num_threads() >= 1
+    True
     """
     if _state.count is None:
         _state.count = _default_count()
@@ -42,10 +51,23 @@ def set_num_threads(count: int) -> None:
     Results are the same bit for bit for a given number of threads; between two numbers they
     may differ by rounding, because gradients of weights are then summed in another grouping.
 
+    Parameters
+    ----------
+    count : int
+        At least 1.
+
     Raises
     ------
     TypeError, ValueError
         If `count` is not a positive integer.
+
+    Examples
+    --------
+    >>> before = get_num_threads()
+    >>> set_num_threads(1)
+    >>> get_num_threads()
+    1
+    >>> set_num_threads(before)
     """
     try:
         number = index(count)
@@ -64,10 +86,26 @@ def parallel(work: Callable[[Job], Result], jobs: Sequence[Job]) -> list[Result]
     processors. That takes threadpoolctl; without it the jobs run one after the other and the
     threads are BLAS's own. A call from inside a job runs its jobs in the calling thread.
 
+    Parameters
+    ----------
+    work : callable
+        Of one job.
+    jobs : sequence
+
+    Returns
+    -------
+    list
+        In the order of the jobs.
+
     Raises
     ------
     Exception
         The first error of a job, once no job runs any longer.
+
+    Examples
+    --------
+    >>> parallel(lambda n: n * n, range(4))
+    [0, 1, 4, 9]
     """
     if getattr(_inside, "job", False):
         return [work(job) for job in jobs]

@@ -34,6 +34,20 @@ class Augmentation:
         Order of the channels in the result.
     ignore_label : int
         Label of the pixels beyond the picture.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is of another kind or out of its range.
+
+    Examples
+    --------
+    >>> from segaware_np.data import SyntheticScenes
+    >>> image, labels = SyntheticScenes(1, size=(40, 60))[0]
+    >>> augment = Augmentation(crop=32, scale=(0.5, 2.0), mirror=True)
+    >>> x, y = augment(image, labels, np.random.default_rng(0))
+    >>> x.shape, x.dtype.name, y.shape
+    ((3, 32, 32), 'float32', (32, 32))
     """
 
     crop: int | tuple[int, int] | None = None

@@ -16,7 +16,24 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".ppm", ".we
 
 
 class Dataset(Protocol):
-    """What a `Loader` reads: numbered images, each with its labels (None: to be predicted)."""
+    """What a `Loader` reads: numbered images, each with its labels (None: to be predicted).
+
+    Examples
+    --------
+    A list of pairs will do, with names:
+
+    >>> class Noise:
+    ...     def __len__(self):
+    ...         return 4
+    ...     def __getitem__(self, index):
+    ...         rng = np.random.default_rng(index)
+    ...         return rng.integers(0, 256, (8, 8, 3), np.uint8), rng.integers(0, 2, (8, 8), np.int32)
+    ...     def name(self, index):
+    ...         return f"noise{index}"
+    >>> from segaware_np.data import Loader
+    >>> Loader(Noise(), batch=2).batch(0)["label"].shape
+    (2, 8, 8)
+    """
 
     def __len__(self) -> int: ...
 
@@ -66,7 +83,7 @@ class _FilePairs:
 
 
 class PairList(_FilePairs):
-    """Pairs from a text file, one a line: ``image label``, or ``image`` alone for prediction.
+    r"""Pairs from a text file, one a line: ``image label``, or ``image`` alone for prediction.
 
     Fields are separated by a tab if the line has one (so that names may hold spaces: a tab after
     the only name will do), else by white space; empty lines are skipped.
@@ -87,6 +104,17 @@ class PairList(_FilePairs):
     FormatError
         If the list is empty or not text, a line does not have one or two fields, or only some
         lines have labels.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from segaware_np.images import write_image, write_labels
+    >>> write_image("a.png", np.zeros((4, 6, 3), np.uint8))
+    >>> write_labels("a_labels.png", np.ones((4, 6), int))
+    >>> _ = Path("train.txt").write_text("a.png a_labels.png\n")
+    >>> image, labels = PairList("train.txt")[0]
+    >>> image.shape, labels.shape
+    ((4, 6, 3), (4, 6))
     """
 
     def __init__(
@@ -110,7 +138,7 @@ class PairList(_FilePairs):
 
 
 class VOCFolder(_FilePairs):
-    """A folder of PASCAL VOC's layout: ``ImageSets/Segmentation/SPLIT.txt`` lists the names.
+    r"""A folder of PASCAL VOC's layout: ``ImageSets/Segmentation/SPLIT.txt`` lists the names.
 
     Parameters
     ----------
@@ -127,6 +155,19 @@ class VOCFolder(_FilePairs):
         If the split's list or a file that it names is missing.
     FormatError
         If the list is empty or not text.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from segaware_np.images import write_image, write_labels
+    >>> for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+    ...     Path("voc", folder).mkdir(parents=True)
+    >>> write_image("voc/JPEGImages/a.jpg", np.zeros((4, 6, 3), np.uint8))
+    >>> write_labels("voc/SegmentationClass/a.png", np.ones((4, 6), int))
+    >>> _ = Path("voc/ImageSets/Segmentation/val.txt").write_text("a\n")
+    >>> data = VOCFolder("voc", "val")
+    >>> len(data), data[0][1].shape
+    (1, (4, 6))
     """
 
     def __init__(
@@ -153,10 +194,22 @@ class VOCFolder(_FilePairs):
 class ImageFolder(_FilePairs):
     """The image files of a folder in the order of their names, without labels, for prediction.
 
+    Parameters
+    ----------
+    root : path-like
+
     Raises
     ------
     FileNotFoundError
         If there is no such folder, or no image in it.
+
+    Examples
+    --------
+    >>> from segaware_np.images import write_image
+    >>> write_image("a.png", np.zeros((4, 6, 3), np.uint8))
+    >>> image, labels = ImageFolder(".")[0]
+    >>> image.shape, labels
+    ((4, 6, 3), None)
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:

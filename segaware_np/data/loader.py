@@ -42,6 +42,11 @@ class Loader:
     state : int
         Number of the next batch that iteration yields: all there is to save and restore.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If the data set is empty or a number is out of its range.
+
     Examples
     --------
     >>> from segaware_np.data import SyntheticScenes

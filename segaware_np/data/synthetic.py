@@ -41,6 +41,18 @@ class SyntheticScenes:
     class_names : tuple of str
         Names of labels 0 (background) to 5. Shadows and chips belong to the background, and so
         does what is seen through a ring.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is out of its range.
+
+    Examples
+    --------
+    >>> scenes = SyntheticScenes(10, size=(32, 48))
+    >>> image, labels = scenes[3]
+    >>> image.shape, labels.shape, scenes.class_names[:2]
+    ((32, 48, 3), (32, 48), ('background', 'pebble'))
     """
 
     class_names = ("background", "pebble", "leaf", "tile", "flower", "ring")

@@ -46,7 +46,7 @@ def build(description: dict[str, Any], **changes: Any) -> Net:
     --------
     >>> net = segmentation_network(3, (4,), (1,), aware=True, embedding="rgb")
     >>> again = build(net.description, dtype="float64")
-    >>> [str(n.parameters()["stage1.conv1.weight"].data.dtype) for n in (net, again)]
+    >>> [str(n.parameters()["conv1_1.weight"].data.dtype) for n in (net, again)]
     ['float32', 'float64']
     """
     try:
