@@ -1,5 +1,6 @@
 """What a run tells: its log, and its progress on standard error."""
 
+import io
 import sys
 
 import pytest
@@ -32,8 +33,13 @@ def test_log(tmp_path, suffix):
 
 
 @pytest.fixture
-def terminal(capsys, monkeypatch):
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+def terminal(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    return sys.stderr
 
 
 @pytest.fixture
@@ -61,24 +67,22 @@ def test_progress_in_a_file(capsys, monkeypatch):
     assert 10 < len(capsys.readouterr().err.splitlines()) < 40
 
 
-@pytest.mark.usefixtures("terminal")
-def test_progress_on_a_terminal(capsys):
+def test_progress_on_a_terminal(terminal):
     pytest.importorskip("tqdm")
     with progress(10, 4) as step:
         step("loss 1")
-    assert "5/10" in capsys.readouterr().err
+    assert "| 5/10" in terminal.getvalue()
 
 
-@pytest.mark.usefixtures("terminal", "without_tqdm")
-def test_progress_on_a_terminal_without_tqdm(capsys):
+@pytest.mark.usefixtures("without_tqdm")
+def test_progress_on_a_terminal_without_tqdm(terminal):
     with progress(2) as step:
         step("a long note")
         step("short")
-    assert capsys.readouterr().err == "\r1/2  a long note\r2/2  short      \n"
+    assert terminal.getvalue() == "\r1/2  a long note\r2/2  short      \n"
 
 
-@pytest.mark.usefixtures("terminal")
-def test_progress_that_nobody_wants(capsys):
+def test_progress_that_nobody_wants(terminal):
     with progress(2, shown=False) as step:
         step("unseen")
-    assert capsys.readouterr().err == ""
+    assert terminal.getvalue() == ""
