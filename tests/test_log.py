@@ -1,7 +1,7 @@
 """What a run tells: its log, and its progress on standard error."""
 
 import io
-import sys
+from contextlib import contextmanager, redirect_stderr
 
 import pytest
 
@@ -32,14 +32,13 @@ def test_log(tmp_path, suffix):
         read_log(tmp_path / f"none.{suffix}")
 
 
-@pytest.fixture
-def terminal(monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    return sys.stderr
+@contextmanager
+def terminal():
+    """Standard error that says it is a terminal."""
+    stream = io.StringIO()
+    stream.isatty = lambda: True
+    with redirect_stderr(stream):
+        yield stream
 
 
 @pytest.fixture
@@ -67,22 +66,22 @@ def test_progress_in_a_file(capsys, monkeypatch):
     assert 10 < len(capsys.readouterr().err.splitlines()) < 40
 
 
-def test_progress_on_a_terminal(terminal):
+def test_progress_on_a_terminal():
     pytest.importorskip("tqdm")
-    with progress(10, 4) as step:
+    with terminal() as shown, progress(10, 4) as step:
         step("loss 1")
-    assert "| 5/10" in terminal.getvalue()
+    assert "| 5/10" in shown.getvalue()
 
 
 @pytest.mark.usefixtures("without_tqdm")
-def test_progress_on_a_terminal_without_tqdm(terminal):
-    with progress(2) as step:
+def test_progress_on_a_terminal_without_tqdm():
+    with terminal() as shown, progress(2) as step:
         step("a long note")
         step("short")
-    assert terminal.getvalue() == "\r1/2  a long note\r2/2  short      \n"
+    assert shown.getvalue() == "\r1/2  a long note\r2/2  short      \n"
 
 
-def test_progress_that_nobody_wants(terminal):
-    with progress(2, shown=False) as step:
+def test_progress_that_nobody_wants():
+    with terminal() as shown, progress(2, shown=False) as step:
         step("unseen")
-    assert terminal.getvalue() == ""
+    assert shown.getvalue() == ""
