@@ -23,6 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0; 2 after an error, which is one line on standard error; 130 after Ctrl-C; 141 if the
         reader of the output has gone, as behind ``| head``.
+
+    Examples
+    --------
+    >>> main(["info"])
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments  # before or after the command's name
@@ -97,7 +101,17 @@ def _drop_output() -> None:
 
 
 def describe(error: BaseException) -> str:
-    """Return an error as one line; those that nobody foresaw also name their kind."""
+    r"""Return an error as one line; those that nobody foresaw also name their kind.
+
+    Parameters
+    ----------
+    error : BaseException
+
+    Examples
+    --------
+    >>> describe(ValueError("scale: expected\n a number")), describe(KeyError("x"))
+    ('scale: expected a number', "KeyError: 'x' (--debug shows where)")
+    """
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror + (f": {error.filename}" if error.filename is not None else "")

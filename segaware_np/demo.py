@@ -78,6 +78,7 @@ def run_demo(
     --------
     >>> metrics = run_demo("demo", iterations=1, progress=False)
     >>> sorted(metrics)
+    ['class_names', 'embedding', 'iterations', 'plain', 'seed', 'segaware']
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,13 @@ def fast(plain: Op, array: Array) -> Op:
     float16, float32 and float64) hold functions that have the names, signatures and results of
     the plain formulas in `segaware_np.ops`. Where there is none for this array's module and
     dtype (complex arrays in proofs, for instance) the plain formula itself is returned.
+
+    Parameters
+    ----------
+    plain : callable
+        A plain formula of `segaware_np.ops`.
+    array : array
+        The first of its arguments.
     """
     if array.dtype.kind not in "fiu":
         return plain

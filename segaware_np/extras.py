@@ -16,6 +16,10 @@ def require(module: str, extra: str) -> ModuleType:
     extra : str
         The extra of this package that brings it.
 
+    Returns
+    -------
+    module
+
     Raises
     ------
     ImportError

@@ -193,6 +193,7 @@ def differing_arrays(
     Examples
     --------
     >>> differing_arrays({"w": np.zeros(3)}, {"w": np.zeros(4)})
+    'w: expected (3,) float64, got (4,) float64'
     """
 
     def kind(array: Array) -> str:

@@ -146,7 +146,7 @@ def write_labels(path: str | os.PathLike[str], labels: np.ndarray) -> None:
     >>> write_labels("labels.png", np.array([[0, 15, 255]]))
     >>> write_labels("labels.png", np.array([[256]]))
     Traceback (most recent call last):
-    ValueError: labels: expected values in 0..255, got 256..256
+    ValueError: labels: expected values in 0..255, got 256
     """
     _check_labels(labels, ("H", "W"))
     if Path(path).suffix.lower() != ".png":

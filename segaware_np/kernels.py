@@ -63,12 +63,25 @@ class KernelError(RuntimeError):
 
 
 def element_types(source: str) -> tuple[str, ...]:
-    """Return the C types that the kernels of a source are made for."""
+    """Return the C types that the kernels of a source are made for.
+
+    Parameters
+    ----------
+    source : str
+        A kernel source's name, without suffix.
+    """
     return INTEGERS if source == "parity" else FLOATS
 
 
 def instances(source: str, element: str) -> list[str]:
     """Return every kernel of a source for one element type, as C++ names it.
+
+    Parameters
+    ----------
+    source : str
+        A kernel source's name, without suffix.
+    element : str
+        One of its `element_types`.
 
     Examples
     --------
@@ -86,6 +99,11 @@ def source_code(source: str) -> str:
     """Return the text of ``raw_kernels/<source>.cu`` with its one include written out.
 
     CuPy keeps compiled kernels by their text: a change of the header must be a change of it.
+
+    Parameters
+    ----------
+    source : str
+        A kernel source's name, without suffix.
 
     Raises
     ------

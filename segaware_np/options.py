@@ -11,7 +11,17 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Range:
-    """What an option accepts, in words for the message and as a test."""
+    """What an option accepts, in words for the message and as a test.
+
+    Attributes
+    ----------
+    words : str
+        For the message.
+    holds : callable
+        The test.
+    kind : type
+        What the value must be an instance of.
+    """
 
     words: str
     holds: Callable[[Any], bool]
@@ -26,12 +36,31 @@ COUNT = Range("an integer of at least 1", lambda value: value >= 1, Integral)
 
 
 def option(accepts: Range, default: Any = MISSING) -> Any:
-    """Declare a dataclass field that `check_options` checks; a default of None permits None."""
+    """Return a dataclass field that `check_options` checks; a default of None permits None.
+
+    Parameters
+    ----------
+    accepts : Range
+    default : object, optional
+    """
     return field(default=default, metadata={"accepts": accepts})
 
 
 def check(name: str, value: Any, accepts: Range) -> None:
-    """Raise TypeError or ValueError unless ``value`` is in the range."""
+    """Raise unless ``value`` is in the range.
+
+    Parameters
+    ----------
+    name : str
+        The option's name, for the message.
+    value : object
+    accepts : Range
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is of another kind, or outside.
+    """
     message = f"{name}: expected {accepts.words}, got {value!r}"
     if isinstance(value, bool) or not isinstance(value, accepts.kind):
         raise TypeError(message)
@@ -40,7 +69,17 @@ def check(name: str, value: Any, accepts: Range) -> None:
 
 
 def check_options(options: Any) -> None:
-    """Check every field of a dataclass instance that was declared with `option`."""
+    """Check every field of a dataclass instance that was declared with `option`.
+
+    Parameters
+    ----------
+    options : dataclass instance
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one is of another kind, or out of its range.
+    """
     for item in fields(options):
         value = getattr(options, item.name)
         if "accepts" in item.metadata and not (value is None and item.default is None):

@@ -332,10 +332,11 @@ def draw_curves(
 
     Examples
     --------
-    >>> draw_curves("loss.png", {"plain": ([1, 2, 3], [3.0, 2.0, 1.5])}, x_label="step", y_label="loss")
-    >>> import os
-    >>> os.path.exists("loss.png")
-    True
+    >>> curves = {"plain": ([1, 2, 3], [3.0, 2.0, 1.5])}
+    >>> draw_curves("loss.png", curves, x_label="step", y_label="loss")
+    >>> from segaware_np.images import read_image
+    >>> read_image("loss.png").ndim
+    3
     """
     figure_class = require("matplotlib.figure", extra="plot").Figure
     figure = figure_class(figsize=(7, 4), dpi=110, layout="constrained")

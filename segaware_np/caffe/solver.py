@@ -55,6 +55,19 @@ class Solver:
     ------
     FileNotFoundError, FormatError, ValueError
         If a file is missing, or a description is malformed or asks for what is not supported.
+
+    Examples
+    --------
+    >>> solver = Solver('''
+    ...     base_lr: 0.5 lr_policy: "fixed" max_iter: 10 solver_mode: CPU
+    ... ''', net=Net('''
+    ...     input: "x" input_shape { dim: 1 dim: 1 }
+    ...     layer { name: "y" type: "InnerProduct" bottom: "x" top: "y"
+    ...             inner_product_param { num_output: 1 bias_term: false } }
+    ...     layer { name: "loss" type: "EuclideanLoss" bottom: "y" bottom: "x" top: "loss" }
+    ... ''', phase="TRAIN"))
+    >>> solver.step(3, feed=lambda: {"x": np.ones((1, 1))}) > 0
+    True
     """
 
     def __init__(

@@ -26,8 +26,8 @@ class Dataset(Protocol):
     ...     def __len__(self):
     ...         return 4
     ...     def __getitem__(self, index):
-    ...         rng = np.random.default_rng(index)
-    ...         return rng.integers(0, 256, (8, 8, 3), np.uint8), rng.integers(0, 2, (8, 8), np.int32)
+    ...         image = np.random.default_rng(index).integers(0, 256, (8, 8, 3), np.uint8)
+    ...         return image, image[..., 0].astype(np.int32) // 128
     ...     def name(self, index):
     ...         return f"noise{index}"
     >>> from segaware_np.data import Loader

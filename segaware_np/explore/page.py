@@ -88,6 +88,23 @@ def embedding_error(embedding: np.ndarray, packed: Packed) -> tuple[float, float
 
     Measured on 20,000 pairs of pixels up to 10 rows and columns apart, L1 and L2, at the scale for
     which ``s d = 2`` for their mean distance.
+
+    Parameters
+    ----------
+    embedding : (E, H, W) float array
+    packed : Packed
+        What is left of it.
+
+    Returns
+    -------
+    mean, worst : float
+
+    Examples
+    --------
+    >>> embedding = np.random.default_rng(0).normal(size=(2, 8, 8))
+    >>> mean, worst = embedding_error(embedding, pack_embedding(embedding, room=1000))
+    >>> mean < worst < 1e-2
+    True
     """
     _, height, width = embedding.shape
     rng = np.random.default_rng(0)

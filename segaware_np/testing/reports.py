@@ -11,7 +11,25 @@ from segaware_np.testing.errors import Index
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a gradient, or (index None) the gradient along one direction."""
+    """One entry of a gradient, or (index None) the gradient along one direction.
+
+    Attributes
+    ----------
+    index : tuple of int or None
+    claimed : float
+        What backward returned.
+    derivative : float
+        What it is.
+    bound : float
+        How far off that may be.
+    allowed : float
+        How far the two may be apart.
+
+    Examples
+    --------
+    >>> Entry((0, 2), claimed=2.0, derivative=1.0, bound=0.0, allowed=1e-12).relative_error
+    0.5
+    """
 
     index: Index | None
     claimed: float
@@ -36,7 +54,26 @@ class Entry:
 
 @dataclass(frozen=True)
 class InputReport:
-    """What was found for one input."""
+    """What was found for one input.
+
+    Attributes
+    ----------
+    name : str
+    shape : tuple of int
+    method : str
+        How the derivative was found.
+    checked : str
+        How many entries, or along what.
+    worst : Entry or None
+        The entry that is off most; None where there is none.
+    kinks : int
+        Entries at which the function has a kink.
+
+    Examples
+    --------
+    >>> print(InputReport("x", (3,), "complex step", "3 of 3 entries", None))
+    x (3,): 3 of 3 entries by complex step
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -60,7 +97,19 @@ class InputReport:
 
 @dataclass(frozen=True)
 class GradientReport:
-    """What `check_gradients` found: one `InputReport` for each differentiable input."""
+    """What `check_gradients` found: one `InputReport` for each differentiable input.
+
+    Attributes
+    ----------
+    inputs : tuple of InputReport
+
+    Examples
+    --------
+    >>> from segaware_np.testing import check_gradients
+    >>> report = check_gradients(lambda x: (3 * x, None), lambda dy, _: 3 * dy, [np.ones(2)])
+    >>> report.inputs[0].worst.relative_error < 1e-15
+    True
+    """
 
     inputs: tuple[InputReport, ...]
 

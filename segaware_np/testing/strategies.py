@@ -28,7 +28,21 @@ Shapes = Shape | SearchStrategy[Shape]
 
 @dataclass(frozen=True)
 class Geometry:
-    """A window and the images it slides over."""
+    """A window and the images it slides over.
+
+    Attributes
+    ----------
+    window : Window
+    batch : int
+    size : (int, int)
+        Height and width of the images.
+
+    Examples
+    --------
+    >>> geometry = Geometry(Window(3, stride=2), batch=2, size=(5, 7))
+    >>> geometry.image(4), geometry.result(4)
+    ((2, 4, 5, 7), (2, 4, 2, 3))
+    """
 
     window: Window
     batch: int
@@ -49,19 +63,37 @@ class Geometry:
 
 
 def seeds() -> SearchStrategy[int]:
-    """Seeds for ``numpy.random.default_rng``."""
+    """Return seeds for ``numpy.random.default_rng``: integers.
+
+    Examples
+    --------
+    >>> 0 <= seeds().example() <= 2**16
+    True
+    """
     return st.integers(0, 2**16)
 
 
 def dtypes() -> SearchStrategy[str]:
-    """``"float32"`` or ``"float64"``."""
+    """Return ``"float32"`` or ``"float64"``.
+
+    Examples
+    --------
+    >>> dtypes().example() in ("float32", "float64")
+    True
+    """
     return st.sampled_from(["float64", "float32"])
 
 
 def layouts() -> SearchStrategy[Callable[[np.ndarray], np.ndarray]]:
-    """Functions that copy a NumPy array into another memory layout.
+    """Return functions that copy a NumPy array into another memory layout.
 
     C-ordered, Fortran-ordered, non-contiguous, negative-stride, channels-last and read-only.
+
+    Examples
+    --------
+    >>> arrange = layouts().example()
+    >>> arrange(np.arange(6.0).reshape(2, 3)).tolist()
+    [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
     """
     return st.sampled_from(list(known_layouts(np.empty(0)).values()))
 
@@ -83,6 +115,16 @@ def windows(
     overpad : int
         By how many pixels the padding may exceed half the dilated kernel; such windows have
         their centre outside the image.
+
+    Returns
+    -------
+    strategy of Window
+
+    Examples
+    --------
+    >>> window = windows(max_kernel=5, overpad=0).example()
+    >>> max(window.kernel) <= 5 and window.pad <= window.dilation * window.kernel
+    True
     """
     axes = []
     for _ in range(2):
@@ -112,6 +154,16 @@ def geometries(
     min_batch, max_batch : int
         ``min_batch=0`` includes the empty batch.
     max_output : int
+
+    Returns
+    -------
+    strategy of Geometry
+
+    Examples
+    --------
+    >>> geometry = geometries(windows(max_stride=1), max_output=2).example()
+    >>> min(geometry.output) >= 1
+    True
     """
     drawn = draw(windows() if window is None else window)
     size = []
@@ -128,7 +180,23 @@ def geometries(
 def shapes(
     draw: DrawFn, *, channels: int | None = None, max_batch: int = 2, max_side: int = 5
 ) -> Shape:
-    """Small image shapes ``(N, C, H, W)``, size 1 included."""
+    """Small image shapes ``(N, C, H, W)``, size 1 included.
+
+    Parameters
+    ----------
+    channels : int, optional
+        By default 1 to 3.
+    max_batch, max_side : int
+
+    Returns
+    -------
+    strategy of tuple of int
+
+    Examples
+    --------
+    >>> shapes(channels=4).example()[1]
+    4
+    """
     batch = draw(st.integers(1, max_batch))
     channels = draw(st.integers(1, 3)) if channels is None else channels
     return (batch, channels, draw(st.integers(1, max_side)), draw(st.integers(1, max_side)))
@@ -142,6 +210,15 @@ def images(shape: Shapes | None = None, *, dtype: str = "float64") -> SearchStra
     shape : tuple of int or strategy, optional
         By default `shapes`.
     dtype : str
+
+    Returns
+    -------
+    strategy of numpy.ndarray
+
+    Examples
+    --------
+    >>> images((2, 3, 4, 5), dtype="float32").example().dtype.name
+    'float32'
     """
     return _from_seed(lambda rng, shape: rng.standard_normal(shape), shape, dtype)
 
@@ -159,6 +236,15 @@ def embeddings(
         and a boundary; or numbers no two of which are nearer than ``1 / (H W)`` within a
         channel, far enough from the kinks of the L1 distance for differences. By default any.
     dtype : str
+
+    Returns
+    -------
+    strategy of numpy.ndarray
+
+    Examples
+    --------
+    >>> set(embeddings((1, 2, 3, 4), kind="ties").example().ravel()) <= {-1, 0, 1}
+    True
     """
     kinds = {
         "random": lambda rng, shape: rng.standard_normal(shape),
@@ -172,7 +258,23 @@ def embeddings(
 
 
 def masks(shape: Shapes, *, dtype: str = "float64") -> SearchStrategy[np.ndarray]:
-    """Masks ``(N, K, Ho, Wo)``: weights in [0, 1], some of them exactly 0 or 1."""
+    """Masks ``(N, K, Ho, Wo)``: weights in [0, 1], some of them exactly 0 or 1.
+
+    Parameters
+    ----------
+    shape : tuple of int or strategy
+    dtype : str
+
+    Returns
+    -------
+    strategy of numpy.ndarray
+
+    Examples
+    --------
+    >>> mask = masks((1, 9, 4, 5)).example()
+    >>> bool(((mask >= 0) & (mask <= 1)).all())
+    True
+    """
 
     def make(rng: np.random.Generator, shape: Shape) -> np.ndarray:
         return np.clip(rng.uniform(-0.3, 1.3, shape), 0, 1)
@@ -183,7 +285,24 @@ def masks(shape: Shapes, *, dtype: str = "float64") -> SearchStrategy[np.ndarray
 def labels(
     shape: Shapes, *, classes: int = 3, ignore: int | None = None, dtype: str = "int64"
 ) -> SearchStrategy[np.ndarray]:
-    """Label images ``(N, H, W)``: classes 0 to `classes` - 1, with some pixels set to `ignore`."""
+    """Label images ``(N, H, W)``: classes 0 to `classes` - 1, with some pixels set to `ignore`.
+
+    Parameters
+    ----------
+    shape : tuple of int or strategy
+    classes : int
+    ignore : int, optional
+    dtype : str
+
+    Returns
+    -------
+    strategy of numpy.ndarray
+
+    Examples
+    --------
+    >>> set(labels((1, 4, 5), classes=2, ignore=255).example().ravel()) <= {0, 1, 255}
+    True
+    """
 
     def make(rng: np.random.Generator, shape: Shape) -> np.ndarray:
         drawn = rng.integers(0, classes, shape)

@@ -19,7 +19,14 @@ __all__ = ["emulate", "nvrtc", "real_cupy", "report"]
 
 
 def real_cupy() -> tuple[ModuleType | None, str]:
-    """Return CuPy if it has a GPU to run on, and a line that says what is there or is not."""
+    """Return CuPy if it has a GPU to run on, and a line that says what is there or is not.
+
+    Examples
+    --------
+    >>> cupy, line = real_cupy()
+    >>> cupy is None or cupy.__name__ == "cupy"
+    True
+    """
     try:
         cupy = import_module("cupy")
     except ImportError as error:
@@ -33,7 +40,13 @@ def real_cupy() -> tuple[ModuleType | None, str]:
 
 
 def report() -> list[str]:
-    """Return lines for a test header: which proofs of the CUDA kernels run here, and why not."""
+    """Return lines for a test header: which proofs of the CUDA kernels run here, and why not.
+
+    Examples
+    --------
+    >>> all(line.startswith("cuda, ") for line in report())
+    True
+    """
     lines = [f"cuda, real GPU: {real_cupy()[1]}"]
     try:
         compiler = nvrtc.compiler()

@@ -62,7 +62,18 @@ class KernelError(Exception):
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a kernel: its NumPy type, and whether it is a pointer (to const)."""
+    """One parameter of a kernel: its NumPy type, and whether it is a pointer (to const).
+
+    Attributes
+    ----------
+    dtype : numpy.dtype
+    pointer, const : bool
+
+    Examples
+    --------
+    >>> print(Parameter(np.dtype("float32"), pointer=True, const=True))
+    const float32*
+    """
 
     dtype: np.dtype
     pointer: bool
@@ -73,13 +84,29 @@ class Parameter:
 
 
 def compiler() -> str | None:
-    """Path of the C++ compiler (``$CXX`` or g++), or None."""
+    """Return the path of the C++ compiler (``$CXX`` or g++), or None.
+
+    Examples
+    --------
+    >>> isinstance(compiler(), str)
+    True
+    """
     return shutil.which(os.environ.get("CXX", "g++"))
 
 
 @lru_cache
 def has_sanitizer(sanitize: str) -> bool:
-    """Whether the compiler builds, and this machine runs, programs with a sanitizer."""
+    """Whether the compiler builds, and this machine runs, programs with a sanitizer.
+
+    Parameters
+    ----------
+    sanitize : {"address", "thread"}
+
+    Examples
+    --------
+    >>> has_sanitizer("address") in (True, False)
+    True
+    """
     code = 'extern "C" __global__ void nothing(int* a) { a[0] = 1; }'
     result = np.zeros(1, np.int32)
     try:
@@ -90,7 +117,13 @@ def has_sanitizer(sanitize: str) -> bool:
 
 
 def cache_folder() -> Path:
-    """Where builds are kept: ``$SEGAWARE_EMULATOR_CACHE`` or a folder of this user in /tmp."""
+    """Return the folder of builds: ``$SEGAWARE_EMULATOR_CACHE`` or one of this user in /tmp.
+
+    Examples
+    --------
+    >>> cache_folder().is_absolute()
+    True
+    """
     default = Path(tempfile.gettempdir()) / f"segaware-emulator-{os.getuid()}"
     return Path(os.environ.get("SEGAWARE_EMULATOR_CACHE", default))
 
@@ -117,6 +150,14 @@ class Module:
     ------
     KernelError
         If there is no compiler or the source does not compile; with the compiler's words.
+
+    Examples
+    --------
+    >>> code = 'extern "C" __global__ void twice(float* x) { x[threadIdx.x] *= 2; }'
+    >>> x = np.arange(4, dtype="float32")
+    >>> Module(code).launch("twice", grid=(1,), block=(4,), arguments=[x])
+    >>> x.tolist()
+    [0.0, 2.0, 4.0, 6.0]
     """
 
     def __init__(
