@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Examples
     --------
-    >>> main(["info"])
+    >>> main(["explore", "--size", "0", "photo.png"])
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments  # before or after the command's name

@@ -43,6 +43,15 @@ class LayerReport:
         Memory of the output, and of what backward needs besides inputs and parameters.
     flops : int
         Additions and multiplications of the forward pass, about.
+
+    Examples
+    --------
+    >>> from segaware_np import Window, layers
+    >>> net = Net(inputs=("image",))
+    >>> net.add("conv", layers.Convolution(3, 4, Window.same(3)), "image")
+    >>> (report,) = explain(net, {"image": np.ones((1, 3, 5, 6), "float32")}).layers
+    >>> report.formula, report.flops  # 30 pixels of 4 channels: 27 products each, and their sums
+    ('y = b + sum_k W_k shift_k(x)', 6480)
     """
 
     name: str
@@ -88,7 +97,23 @@ class LayerReport:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What `explain` found, layer by layer; ``str`` of it is a report to read."""
+    """What `explain` found, layer by layer; ``str`` of it is a report to read.
+
+    Attributes
+    ----------
+    layers : tuple of LayerReport
+
+    Examples
+    --------
+    >>> from segaware_np import layers
+    >>> net = Net(inputs=("image",))
+    >>> net.add("relu", layers.ReLU(), "image")
+    >>> print(explain(net, {"image": np.ones((1, 1, 2, 2))}))
+    relu: ReLU    y = max(x, 0)
+      reads      image 1 x 1 x 2 x 2
+      makes      1 x 1 x 2 x 2
+      ...
+    """
 
     layers: tuple[LayerReport, ...]
 
@@ -120,6 +145,10 @@ def explain(net: Net, inputs: Mapping[str, Array], *, seed: int = 0) -> Explanat
         are best: everything is kept and run three times.
     seed : int
         Of the random directions.
+
+    Returns
+    -------
+    Explanation
 
     Raises
     ------

@@ -70,7 +70,25 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def naming(path: Path, alias: Path | None = None) -> Iterator[None]:
-    """Let an OSError that names no file, as of a full disk, or the alias, name this file."""
+    """Let an OSError that names no file, as of a full disk, or the alias, name this file.
+
+    Parameters
+    ----------
+    path : Path
+    alias : Path, optional
+        A temporary name, of which the caller knows nothing.
+
+    Yields
+    ------
+    None
+
+    Examples
+    --------
+    >>> with naming(Path("weights.npz")):
+    ...     raise OSError(28, "No space left on device")
+    Traceback (most recent call last):
+    OSError: [Errno 28] No space left on device: 'weights.npz'
+    """
     try:
         yield
     except OSError as error:

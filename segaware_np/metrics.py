@@ -37,8 +37,8 @@ class Confusion:
     --------
     >>> confusion = Confusion(2)
     >>> confusion.update(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 255]))
-    >>> confusion.pixel_accuracy(), confusion.iou().tolist()
-    (0.6666666666666666, [0.5, 0.5])
+    >>> round(confusion.pixel_accuracy, 3), confusion.iou.tolist()
+    (0.667, [0.5, 0.5])
     """
 
     def __init__(self, classes: int, ignore_label: int | None = 255) -> None:
@@ -143,7 +143,7 @@ class Evaluation:
     >>> evaluation = Evaluation(2, width=1)
     >>> labels = np.repeat([[0, 1]], 4, axis=1)
     >>> evaluation.update(np.array([[0, 0, 0, 0, 0, 1, 1, 1]]), labels)
-    >>> evaluation.whole.pixel_accuracy(), evaluation.band.pixel_accuracy()
+    >>> evaluation.whole.pixel_accuracy, evaluation.band.pixel_accuracy
     (0.875, 0.5)
     """
 

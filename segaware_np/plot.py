@@ -195,8 +195,8 @@ def tile(rows: Sequence[Sequence[tuple[str, Image]]], *, gap: int = 10, title: i
     Examples
     --------
     >>> black = np.zeros((20, 30, 3), np.uint8)
-    >>> tile([[("one", black), ("two", black)]]).shape
-    (57, 90, 3)
+    >>> tile([[("", black), ("", black)]], gap=10).shape
+    (40, 90, 3)
     """
     strips = [_strip(row, gap, title) for row in rows]
     width = max(strip.shape[1] for strip in strips)

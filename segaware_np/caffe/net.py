@@ -39,6 +39,8 @@ class Net:
         of blobs that have been used up. False runs every layer by itself and keeps everything.
     seed : int
         Of fillers, dropout and data layers.
+    state : Message, optional
+        A NetState, which include and exclude rules are held against: by default the description's.
 
     Attributes
     ----------

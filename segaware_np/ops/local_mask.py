@@ -43,7 +43,7 @@ def local_mask_forward(
     remove_center: bool = False,
     remove_bounds: bool = False,
 ) -> tuple[Array, LocalMaskCache]:
-    """Mask of an embedding, where nobody asks for the distances between.
+    """Mask of an embedding, ``m = exp(-s d)``, where nobody asks for the distances d between.
 
     `distance_forward`, and behind it `exponential_mask_forward` or `normalized_mask_forward`; on
     a GPU one kernel does both, and the distances are never stored.

@@ -122,8 +122,8 @@ def windows(
 
     Examples
     --------
-    >>> window = windows(max_kernel=5, overpad=0).example()
-    >>> max(window.kernel) <= 5 and window.pad <= window.dilation * window.kernel
+    >>> window = windows(max_kernel=5, max_stride=1).example()
+    >>> max(window.kernel) <= 5 and window.stride == (1, 1)
     True
     """
     axes = []
