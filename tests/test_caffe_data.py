@@ -86,6 +86,89 @@ def test_image_data_has_numbers_for_labels(pairs: Path) -> None:
         Net(text)
 
 
+def test_lists_whose_labels_do_not_count(pairs: Path) -> None:
+    """The published test lists say 'image 0' and label_type NONE."""
+    for kind, label in (("NONE", 255), ("IMAGE", 41)):
+        text = data_layer(pairs, "ImageSegData", "data label dim",
+                          f"batch_size: 2 label_type: {kind}", "crop_size: 7", "numbers.txt")
+        out = Net(text).forward()
+        np.testing.assert_array_equal(out["label"][1, 0, :6], label)
+        np.testing.assert_array_equal(out["dim"][:, 0, 0], [[6, 7]] * 2)  # at most the crop
+    (pairs / "numbers.txt").write_text("/i0.png")
+    assert Net(text.replace("IMAGE", "NONE").replace("batch_size: 2", "")).forward()["data"].any()
+
+
+def pattern(pairs: Path) -> tuple[np.ndarray, str]:
+    """Make all pictures the same, with something to see, and give the layer for them."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    for i in range(4):
+        Image.fromarray(image).save(pairs / f"i{i}.png")
+    text = data_layer(pairs, "ImageSegData", "data label", "shuffle: true", "TRANSFORM")
+    return image, text.replace(MEAN, "")
+
+
+def test_new_size_and_grey(pairs: Path) -> None:
+    image, text = pattern(pairs)
+    stretched = Net(text.replace("TRANSFORM", "").replace(
+        "shuffle", "new_height: 12 new_width: 4 shuffle")).forward()
+    assert stretched["data"].shape == (1, 3, 12, 4)
+    assert stretched["label"].shape == (1, 1, 12, 4)
+    rows = np.array(Image.fromarray(image).resize((8, 12), Image.Resampling.BILINEAR))  # up alone
+    halves = (rows[:, ::2].astype(float) + rows[:, 1::2]) / 2
+    np.testing.assert_allclose(stretched["data"][0].transpose(1, 2, 0)[..., ::-1], halves, atol=1)
+    grey = Net(text.replace("TRANSFORM", "scale: 2 mean_value: 10").replace(
+        "shuffle", "is_color: false shuffle")).forward()["data"]
+    want = np.rint(image @ [0.299, 0.587, 0.114])
+    np.testing.assert_array_equal(grey, 2 * (want[None, None] - 10))
+
+
+def test_mean_file(pairs: Path) -> None:
+    """Subtracted pixel by pixel, before cropping and mirroring."""
+    image, text = pattern(pairs)
+    mean = image[..., ::-1].transpose(2, 0, 1).astype("f4")
+    data = b"".join(bytes([8 * n + 8, side]) for n, side in enumerate((1, 3, 6, 8)))
+    (pairs / "mean.binaryproto").write_bytes(data + b"\x2a\xc0\x04" + mean.tobytes())
+    with_mean = text.replace("TRANSFORM", f'mirror: true crop_size: 5 '
+                                          f'mean_file: "{pairs}/mean.binaryproto"')
+    net = Net(with_mean, phase="TRAIN")
+    for _ in range(8):
+        assert not net.forward()["data"].any()
+    with pytest.raises(FormatError, match=r"a mean of the picture's size \(6, 4\), got \(6, 8\)"):
+        Net(with_mean.replace("shuffle", "new_height: 6 new_width: 4 shuffle")).forward()
+
+
+def test_rand_skip(pairs: Path) -> None:
+    text = data_layer(pairs, "ImageData", "data label", "rand_skip: 4", source="numbers.txt")
+    starts = set()
+    for seed in range(12):
+        net = Net(text, seed=seed)
+        first, second = (int(net.forward()["label"][0]) for _ in range(2))
+        assert second - 40 == (first - 39) % 4
+        starts.add(first)
+    assert starts == {40, 41, 42, 43}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("batch_size: 1", "crop_size: 3", "crop_size has no effect in image_data_param"),
+        ("batch_size: 1", "new_height: 3", "new_height and new_width: expected both or none"),
+        ("batch_size: 1", "batch_size: 0", "batch_size: expected at least 1, got 0"),
+        ("batch_size: 1", "is_color: false", "expected one mean_value or 1, got 3"),
+        (MEAN, "force_gray: true", "use is_color: false"),
+        (MEAN, "scale_factors: 0", "scale_factors: expected positive numbers"),
+        (MEAN, 'mean_file: "x" mean_value: 1', "mean_file and mean_value exclude each other"),
+        ("source:", "#", "source: expected the name of a list"),
+    ],
+)
+def test_options_that_cannot_be(pairs: Path, old: str, new: str, message: str) -> None:
+    text = data_layer(pairs, "ImageSegData", "data label", "batch_size: 1")
+    text = text.replace("root_folder", "\nroot_folder").replace(old, new)
+    with pytest.raises(FormatError, match=message):
+        Net(text)
+
+
 def test_hdf5_data(tmp_path: Path) -> None:
     h5py = pytest.importorskip("h5py")
     rows = np.arange(10.0).reshape(5, 2)

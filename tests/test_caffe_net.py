@@ -163,6 +163,10 @@ def test_parameters_shared_by_name() -> None:
     with pytest.raises(FormatError, match="lr_mult 3.0 elsewhere, 2.0 here"):
         Net(data() + conv("c1", "x", more='param { name: "w" lr_mult: 3 }')
             + conv("c2", "x", more='param { name: "w" lr_mult: 2 }'))
+    later = conv("c1", "x", more='param { name: "w" }') + conv(
+        "c2", "x", more='param { name: "w" lr_mult: 0 decay_mult: 7 }')
+    shared_blob = Net(data() + later, phase="TRAIN").params["c1"][0]  # whoever says it first
+    assert (shared_blob.lr_mult, shared_blob.decay_mult, shared_blob.wanted) == (0, 7, False)
     with pytest.raises(FormatError, match=r"has shape \(3, 2, 3, 3\), this layer needs"):
         Net(data() + conv("c1", "x", more=shared) + conv("c2", "c1", "kernel_size: 1", shared))
 
@@ -312,7 +316,9 @@ def test_input_declarations() -> None:
         (data() + layer("a", "AbsVal", "x x"), "expected 1 bottoms, got 2"),
         (data() + layer("a", "MatWrite", "x"), "'MatWrite' is not supported: take the array from"),
         (data() + layer("a", "Python", "x"), "do not run code"),
-        (data() + layer("a", "LRN", "x", "lrn_param { alpha: 1 }"), "'LRN' is not supported"),
+        (data() + layer("a", "MVN", "x"), "'MVN' is not supported: normalise what you feed"),
+        (data() + layer("a", "SPP", "x", "spp_param { pyramid_height: 2 }"),
+         "'SPP' is not supported: there are AbsVal, "),
         (data() + conv("c", "x", "kernel_size: 3 kernel_h: 3"), "exclude each other"),
         (data() + conv("c", "x", "kernel_size: 0"), "kernel: expected at least 1"),
         (data() + conv("c", "x", "kernel_size: 1 group: 2"), "num_output 3 and group 2"),
@@ -336,8 +342,7 @@ def test_input_declarations() -> None:
          "cannot infer"),
         (data() + layer("f", "Scale", "x", 'scale_param { filler { type: "spline" } }'),
          "unknown filler 'spline'"),
-        ('layer { name: "i" type: "ImageData" top: "x" image_data_param { new_height: 3 } }',
-         "new_height is not supported"),
+        (data() + conv("c", "x", "kernel_size: -3"), "expected an integer of at least 0"),
     ],
 )
 def test_what_is_refused(text: str, message: str) -> None:

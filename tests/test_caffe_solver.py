@@ -124,6 +124,9 @@ def test_the_old_name_of_the_type() -> None:
         ('base_lr: 1 lr_policy: "fixed" snapshot_format: HDF5', "BINARYPROTO"),
         ('base_lr: 1 lr_police: "fixed"', "no field 'lr_police'; did you mean lr_policy"),
         ('base_lr: 1 lr_policy: "fixed" test_iter: 3', "test_iter 0: there is no test net"),
+        ('base_lr: 1 lr_policy: "fixed" test_iter: 0', "test_iter: expected at least 1, got 0"),
+        ('base_lr: 1 lr_policy: "fixed" iter_size: 0', "iter_size: expected at least 1, got 0"),
+        ('base_lr: 1 lr_policy: "fixed" max_iter: -1', "max_iter: expected at least 0, got -1"),
     ],
 )
 def test_what_is_refused(text: str, message: str) -> None:
@@ -145,15 +148,18 @@ def test_files_and_the_whole_run(tmp_path: Path) -> None:
     solver_file = tmp_path / "solver.prototxt"
     solver_file.write_text(
         'net: "net.prototxt" base_lr: ${LR} lr_policy: "fixed" max_iter: 5 random_seed: 4 '
-        f'test_iter: 2 test_interval: 2 snapshot: 4 snapshot_prefix: "{tmp_path}/s" display: 5')
+        f'test_iter: 2 test_interval: 5 test_compute_loss: true snapshot: 4 display: 5 '
+        f'snapshot_prefix: "{tmp_path}/s"')
     lines: list[str] = []
     solver = Solver(solver_file, variables={"LR": 0.1}, log=lines.append)
     first = solver.net.params["c"][0].data
     assert solver.test_nets[0].params["c"][0].data is first
     loss = solver.solve()
     assert loss < np.log(4)
-    assert [line.split(":")[0] for line in lines if line.startswith("test")] == [
-        "test 0 at 0", "test 0 at 2", "test 0 at 4"]
+    tests = [line.split(" = ") for line in lines if line.startswith("test")]
+    assert [name for name, _ in tests] == [  # also after the last iteration
+        f"test 0 at {at}: {name}" for at in (0, 5) for name in ("loss", "test loss")]
+    assert all(a[1] == b[1] for a, b in zip(tests[::2], tests[1::2], strict=True))
     names = {path.name for path in tmp_path.iterdir()}
     assert {"s_iter_4.solverstate", "s_iter_5.caffemodel"} <= names
     again = Solver(solver_file, variables={"LR": 0.1})
@@ -192,6 +198,13 @@ def test_a_state_of_caffe_itself(tmp_path: Path) -> None:
     resumed.restore(path)
     assert resumed.iteration == 2
     assert parameters(resumed) == parameters(solver)
+
+
+def test_snapshots_tell_caffe_how_many_steps_are_passed(tmp_path: Path) -> None:
+    text = 'base_lr: 1e-3 lr_policy: "multistep" gamma: 0.1 stepvalue: 1 stepvalue: 2 stepvalue: 9'
+    solver = Solver(text, net=Net(NET, phase="TRAIN"))
+    solver.step(3, Feed())
+    assert read_solverstate(solver.snapshot(tmp_path / "run")).current_step == 2
 
 
 def test_a_loss_that_is_not_finite_stops() -> None:

@@ -48,7 +48,7 @@ def test_floats_have_single_precision() -> None:
 
 
 def test_every_type_is_described() -> None:
-    scalars = {"int", "float", "bool", "str", "raw"}
+    scalars = {"int", "uint", "float", "bool", "str", "raw"}
     for name, fields in MESSAGES.items():
         for field, kind in fields.items():
             assert kind.type in scalars or kind.type in MESSAGES or "|" in kind.type or (
@@ -64,7 +64,8 @@ def test_every_type_is_described() -> None:
         ("layer { name: 3 }", "name: expected a string, got '3'"),
         ('layer { bottom: "a" top { } }', "top: expected a string, got a message"),
         ("layer: 3", "layer: expected a message in braces, got '3'"),
-        ("layer { convolution_param { pad: 1.5 } }", "pad: expected an integer, got '1.5'"),
+        ("layer { crop_param { axis: 1.5 } }", "axis: expected an integer, got '1.5'"),
+        ("layer { convolution_param { pad: -1 } }", "pad: expected an integer of at least 0"),
         ("layer { pooling_param { pool: MEAN } }", "pool: expected one of MAX, AVE, STOCHASTIC"),
         ("force_backward: maybe", "force_backward: expected true or false, got 'maybe'"),
         ("input_dim: 99999999999999999999", "input_dim: expected an integer"),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from segaware_np.caffe.blobs import ParameterBlob, Shape
+from segaware_np.caffe.blobs import Shape
 from segaware_np.caffe.fusion import FusedStep, fuse
 from segaware_np.caffe.graph import Graph, Step
 from segaware_np.caffe.layer import Context
-from segaware_np.caffe.parameters import make_parameters
+from segaware_np.caffe.parameters import Shared, make_parameters
 from segaware_np.xp import Array
 
 
@@ -62,7 +62,7 @@ class Engine:
 
     def _infer(self, steps: Iterable[Step], declare: bool = False) -> None:
         """Work out all shapes, and at the first time make the parameters."""
-        named: dict[str, ParameterBlob] = {}
+        named: dict[str, Shared] = {}
         for step in steps:
             bottoms = [self.shapes[slot] for slot in step.bottoms]
             tops = step.layer.shapes(*bottoms)

@@ -13,7 +13,12 @@ from segaware_np.caffe import (  # noqa: F401  (they register their layer types)
     layers_crf,
     layers_data,
     layers_elementwise,
+    layers_image,
     layers_loss,
+    layers_measure,
+    layers_neuron,
+    layers_normalization,
+    layers_reduce,
     layers_shape,
     layers_windowed,
 )
@@ -29,6 +34,12 @@ _REFUSED = {
     "MemoryData": "use Input and feed the blobs",
     "Python": "descriptions do not run code here: compute in your own loop and feed the blobs",
     "MultiStageMeanfield": "use NormConvMeanfield",
+    "WindowData": "use ImageData, ImageSegData or HDF5Data, or feed the blobs",
+    "FourImageData": "use ImageSegData, or feed the blobs",
+    "MVN": "normalise what you feed, or use BatchNorm",
+    "MultinomialLogisticLoss": "use SoftmaxWithLoss on the scores before their softmax",
+    "InfogainLoss": "use SoftmaxWithLoss, with weight_source for weights of classes",
+    "ContrastiveLoss": "the loss on embeddings here is DistLoss, on Im2dist and Im2parity",
 }
 
 
@@ -149,6 +160,8 @@ def _step(spec: Message, graph: Graph, context: Context) -> Step:
     if spec.type not in TYPES:
         advice = _REFUSED.get(spec.type, f"there are {', '.join(sorted(TYPES))}")
         raise spec.error(f"layer {spec.name!r}: type {spec.type!r} is not supported: {advice}")
+    if spec.blobs:
+        raise spec.error(f"layer {spec.name!r}: blobs are read from caffemodels, not from here")
     layer = TYPES[spec.type](spec, context, len(graph.steps))
     tops = list(spec.top)
     if layer.loss and not tops:

@@ -64,7 +64,7 @@ class NormConv(Convolution):
         x, embedding = bottoms
         weight, bias, scale = self._split()
         d, distance = distance_forward(embedding, self.window, *self.options)
-        if float(scale) <= 0:  # then 'infinitely far' is a number that counts
+        if scale.real <= 0:  # then 'infinitely far' is a number that counts
             as_number(d)
         m, mask = normalized_mask_forward(d, scale)
         y, convolution = segaware_convolution_forward(

@@ -1,9 +1,8 @@
-"""Layer types that treat every entry alike: neurons, sums and products, scales, normalisation."""
+"""Layer types that combine blobs entry by entry: sums, products, scales, biases."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import e
 from typing import Any
 
 import numpy as np
@@ -11,105 +10,8 @@ import numpy as np
 from segaware_np.caffe.blobs import Shape
 from segaware_np.caffe.layer import Declaration, Grads, Layer, layer_type
 from segaware_np.ops import elementwise as ops
-from segaware_np.ops.batch_norm import batch_norm_backward, batch_norm_forward, batch_statistics
-from segaware_np.ops.dropout import dropout_backward, dropout_forward
-from segaware_np.ops.relu import relu_backward, relu_forward
 from segaware_np.ops.scale import scale_backward, scale_forward
-from segaware_np.xp import Array, array_module
-
-
-@layer_type("AbsVal")
-class AbsVal(Layer):
-    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
-        y, cache = ops.absolute_forward(bottoms[0])
-        return [y], cache
-
-    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
-        return [ops.absolute_backward(dtops[0], cache)], []
-
-
-@layer_type("Exp")
-class Exp(Layer):
-    def configure(self) -> None:
-        self.base = e if self.spec.exp_param.base == -1 else self.spec.exp_param.base
-        if self.base <= 0:
-            raise self.error(f"base: expected a positive number or -1 for e, got {self.base}")
-
-    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
-        param = self.spec.exp_param
-        y, cache = ops.exponential_forward(bottoms[0], self.base, param.scale, param.shift)
-        return [y], cache
-
-    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
-        return [ops.exponential_backward(dtops[0], cache)], []
-
-
-@layer_type("Power")
-class Power(Layer):
-    cheap = True
-
-    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
-        param = self.spec.power_param
-        y, cache = ops.power_forward(bottoms[0], param.power, param.scale, param.shift)
-        return [y], cache
-
-    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
-        return [ops.power_backward(dtops[0], cache)], []
-
-
-@layer_type("ReLU")
-class ReLU(Layer):
-    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
-        x, slope = bottoms[0], self.spec.relu_param.negative_slope
-        if not slope:
-            y, cache = relu_forward(x)
-            return [y], cache
-        positive = x > 0
-        return [array_module(x).where(positive, x, x * x.dtype.type(slope))], positive
-
-    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
-        dy, slope = dtops[0], self.spec.relu_param.negative_slope
-        if not slope:
-            return [relu_backward(dy, cache)], []
-        return [array_module(dy).where(cache, dy, dy * dy.dtype.type(slope))], []  # type: ignore[union-attr]
-
-
-@layer_type("Sigmoid")
-class Sigmoid(Layer):
-    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
-        y = (array_module(bottoms[0]).tanh(bottoms[0] / 2) + 1) / 2  # cannot overflow
-        return [y], y
-
-    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
-        return [dtops[0] * cache * (1 - cache)], []
-
-
-@layer_type("TanH")
-class TanH(Layer):
-    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
-        y = array_module(bottoms[0]).tanh(bottoms[0])
-        return [y], y
-
-    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
-        return [dtops[0] * (1 - cache * cache)], []
-
-
-@layer_type("Dropout")
-class Dropout(Layer):
-    def configure(self) -> None:
-        self.ratio = self.spec.dropout_param.dropout_ratio
-        if not 0 <= self.ratio < 1:
-            raise self.error(f"dropout_ratio: expected a number in [0, 1), got {self.ratio}")
-
-    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
-        if self.phase == "TEST":
-            return bottoms, None
-        rng = self.context.rng(self.index, self.context.passes)
-        y, cache = dropout_forward(bottoms[0], self.ratio, int(rng.integers(2**63)))
-        return [y], cache
-
-    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
-        return [dtops[0] if cache is None else dropout_backward(dtops[0], cache)], []
+from segaware_np.xp import Array
 
 
 @layer_type("Eltwise")
@@ -256,42 +158,3 @@ class Bias(Scale):
     def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
         dx, _, dbias = scale_backward(dtops[0], cache, {"x", "bias"})
         return ([dx], [dbias]) if self.bias else ([dx, dbias], [])
-
-
-@layer_type("BatchNorm")
-class BatchNorm(Layer):
-    """Statistics come as sums with a common divisor: mean sum, variance sum, divisor."""
-
-    def configure(self) -> None:
-        param = self.spec.batch_norm_param
-        stored = self.phase == "TEST"
-        self.stored = param.use_global_stats if "use_global_stats" in param else stored
-        if param.update_global_stats and self.stored:
-            raise self.error("update_global_stats with use_global_stats is not supported")
-
-    def declare(self, *bottoms: Shape) -> list[Declaration]:
-        channels = bottoms[0][1]
-        return [Declaration(shape, np.zeros) for shape in ((channels,), (channels,), (1,))]
-
-    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
-        x, param = bottoms[0], self.spec.batch_norm_param
-        mean_sum, variance_sum, divisor = (p.data for p in self.params)
-        if self.stored:
-            factor = array_module(x).where(divisor == 0, 0, 1 / (divisor + (divisor == 0)))
-            factor = factor.astype(x.dtype)
-            y, cache = batch_norm_forward(x, mean_sum * factor, variance_sum * factor, param.eps)
-            return [y], cache
-        mean, variance = batch_statistics(x)
-        if self.phase == "TRAIN":
-            keep = x.dtype.type(param.moving_average_fraction)
-            count = x.size // x.shape[1]
-            unbiased = variance * x.dtype.type(count / max(count - 1, 1))
-            for total, value in zip((mean_sum, variance_sum, divisor), (mean, unbiased, 1),
-                                    strict=True):
-                total *= keep
-                total += value
-        y, cache = batch_norm_forward(x, eps=param.eps)
-        return [y], cache
-
-    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
-        return [batch_norm_backward(dtops[0], cache)], [None, None, None]

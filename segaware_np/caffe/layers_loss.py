@@ -1,4 +1,4 @@
-"""Layer types at a network's end: losses and scores, with the authors' conventions."""
+"""Losses, with the conventions of Caffe and of the authors' fork."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from segaware_np.caffe.blobs import Shape
 from segaware_np.caffe.layer import Grads, Layer, layer_type
+from segaware_np.caffe.layers_neuron import sigmoid
 from segaware_np.ops.embedding_loss import embedding_loss_backward, embedding_loss_forward
 from segaware_np.ops.softmax import (
     CrossEntropyCache,
@@ -34,6 +35,15 @@ class _OverClasses(Layer):
         return x.reshape(prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :]))
 
 
+def loss_options(layer: Layer, default: str) -> tuple[int | None, str]:
+    """The ignored label, and what the sum over entries is divided by, of a ``loss_param``."""
+    param = layer.spec.loss_param
+    mode = param.normalization if "normalization" in param else default
+    if "normalize" in param and "normalization" not in param:
+        mode = "VALID" if param.normalize else "BATCH_SIZE"
+    return param.ignore_label if "ignore_label" in param else None, _NORMALIZE[mode]
+
+
 @layer_type("Softmax")
 class Softmax(_OverClasses):
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
@@ -51,11 +61,7 @@ class SoftmaxWithLoss(_OverClasses):
 
     def configure(self) -> None:
         param = self.spec.loss_param
-        self.ignore = param.ignore_label if "ignore_label" in param else None
-        mode = param.normalization
-        if "normalize" in param and "normalization" not in param:
-            mode = "VALID" if param.normalize else "BATCH_SIZE"
-        self.normalize = _NORMALIZE[mode]
+        self.ignore, self.normalize = loss_options(self, "VALID")
         self.weights = self._read_weights(param.weight_source) if "weight_source" in param else None
 
     def _read_weights(self, source: str) -> np.ndarray:
@@ -128,6 +134,70 @@ class EuclideanLoss(Layer):
         return [da, -da.reshape(shape)], []
 
 
+@layer_type("SigmoidCrossEntropyLoss")
+class SigmoidCrossEntropyLoss(Layer):
+    """``L = -sum (t log p + (1 - t) log(1 - p)) / count``, ``p`` the sigmoid of the first bottom.
+
+    The count is N unless ``loss_param`` says otherwise.
+    """
+
+    bottoms, loss = (2, 2), True
+
+    def configure(self) -> None:
+        self.ignore, self.normalize = loss_options(self, "BATCH_SIZE")
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        if prod(bottoms[0]) != prod(bottoms[1]) or not bottoms[0]:
+            raise self.error(f"scores {bottoms[0]} and targets {bottoms[1]} differ in size")
+        return [()]
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        x, xp = bottoms[0], array_module(bottoms[0])
+        targets = bottoms[1].reshape(x.shape)
+        valid = xp.ones(x.shape, bool) if self.ignore is None else targets != self.ignore
+        counts = {"full": x.size, "batch": len(x), "none": 1, "valid": valid.sum()}
+        count = xp.maximum(counts[self.normalize], 1)
+        positive = x.real > 0
+        away = xp.where(positive, -x, x)  # so that exp cannot overflow
+        terms = x * (targets - positive) - xp.log1p(xp.exp(away))
+        loss = (-(terms * valid).sum() / count).astype(x.dtype)
+        return [loss], (x, targets, valid, count)
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        x, targets, valid, count = cache
+        dx = (sigmoid(x) - targets) * valid
+        return [dx * (dtops[0] / count).astype(x.dtype), None], []
+
+
+@layer_type("HingeLoss")
+class HingeLoss(Layer):
+    """``L = sum h / N`` or ``sum h^2 / N``, ``h = max(0, 1 + x)``; -x for the label's class."""
+
+    bottoms, loss = (2, 2), True
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        if not bottoms[0] or prod(bottoms[1]) != bottoms[0][0]:
+            raise self.error(f"labels {bottoms[1]} are not one for each sample of {bottoms[0]}")
+        return [()]
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        x, xp = bottoms[0], array_module(*bottoms)
+        rows, labels = x.reshape(len(x), -1), bottoms[1].reshape(-1, 1).astype(np.int64)
+        if not bool(((labels >= 0) & (labels < rows.shape[1])).all()):
+            raise ValueError(f"layer {self.name!r}: a label is not one of {rows.shape[1]} classes")
+        sign = xp.where(xp.arange(rows.shape[1]) == labels, -1, 1).astype(x.dtype)
+        hinge = 1 + sign * rows
+        hinge = hinge * (hinge.real > 0)
+        squared = self.spec.hinge_loss_param.norm == "L2"
+        loss = (hinge * hinge if squared else hinge).sum() / max(len(x), 1)
+        slope = sign * (2 * hinge if squared else hinge.real > 0)
+        return [loss], slope.reshape(x.shape)
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        loss_weight: Any = dtops[0]
+        return [cache * (loss_weight / max(len(cache), 1)), None], []
+
+
 @layer_type("DistLoss")
 class DistLoss(Layer):
     """The authors' loss on embeddings: it reports the linear hinge and returns the gradient of
@@ -161,77 +231,3 @@ class DistLoss(Layer):
 
     def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
         return [embedding_loss_backward(1, cache), None], []
-
-
-@layer_type("SegAccuracy")
-class SegAccuracy(Layer):
-    """Pixel accuracy, mean recall over the classes that are there, mean IoU over all classes.
-
-    A class that is neither there nor predicted has IoU 1, and of equal scores the highest class
-    wins: the authors' conventions (`metrics` has the usual ones).
-    """
-
-    bottoms, stops = (2, 2), True
-
-    def configure(self) -> None:
-        self.ignored = self.spec.seg_accuracy_param.ignore_label
-        self.confusion: np.ndarray | None = None
-
-    def shapes(self, *bottoms: Shape) -> list[Shape]:
-        score, labels = bottoms
-        if (labels[0], *labels[2:]) != (score[0], *score[2:]) or labels[1] != 1:
-            raise self.error(f"labels {labels} do not match scores {score}")
-        return [(1, 1, 1, 3)]
-
-    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
-        xp = array_module(*bottoms)
-        score, labels = bottoms[0], bottoms[1][:, 0].astype(np.int64)
-        classes = score.shape[1]
-        predicted = classes - 1 - score[:, ::-1].argmax(1)
-        valid = ~xp.isin(labels, xp.asarray(self.ignored or [-1]))
-        labels, predicted = labels[valid], predicted[valid]
-        if not bool(((labels >= 0) & (labels < classes)).all()):
-            raise ValueError(f"layer {self.name!r}: a label is neither a class nor ignored")
-        counts = xp.bincount(labels * classes + predicted, minlength=classes**2)
-        confusion = (counts if xp is np else counts.get()).reshape(classes, classes)
-        if self.confusion is not None and not self.spec.seg_accuracy_param.reset:
-            confusion = confusion + self.confusion
-        self.confusion = confusion
-        return [xp.asarray(_scores(confusion), score.dtype).reshape(1, 1, 1, 3)], None
-
-
-def _scores(confusion: np.ndarray) -> list[float]:
-    hits, there, said = np.diag(confusion), confusion.sum(1), confusion.sum(0)
-    union = there + said - hits
-    recall = [h / t for h, t in zip(hits, there, strict=True) if t]
-    iou = [h / u if u else 1.0 for h, u in zip(hits, union, strict=True)]
-    accuracy = hits.sum() / max(confusion.sum(), 1)
-    return [accuracy, float(np.mean(recall or [0])), float(np.mean(iou))]
-
-
-@layer_type("Accuracy")
-class Accuracy(Layer):
-    """Share of predictions whose highest score is that of the label."""
-
-    bottoms, stops = (2, 2), True
-
-    def configure(self) -> None:
-        if self.spec.accuracy_param.top_k != 1:
-            raise self.error("only top_k 1 is supported")
-
-    def shapes(self, *bottoms: Shape) -> list[Shape]:
-        score, labels = bottoms
-        axis = self.axis(self.spec.accuracy_param.axis, len(score))
-        if prod(labels) * score[axis] != prod(score):
-            raise self.error(f"labels {labels} are not one for each prediction of {score}")
-        return [()]
-
-    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
-        param, score = self.spec.accuracy_param, bottoms[0]
-        predicted = score.argmax(self.axis(param.axis, score.ndim))
-        labels = bottoms[1].reshape(predicted.shape).astype(np.int64)
-        counted = labels != param.ignore_label if "ignore_label" in param else labels == labels
-        right = ((predicted == labels) & counted).sum() / array_module(score).maximum(
-            counted.sum(), 1
-        )
-        return [array_module(score).asarray(right, score.dtype)], None

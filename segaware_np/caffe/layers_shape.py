@@ -1,4 +1,4 @@
-"""Layer types that move entries about: joins, cuts, copies, sizes; and the inner product."""
+"""Layer types that move entries about: joins, cuts, copies, sizes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from segaware_np.caffe.blobs import Shape
-from segaware_np.caffe.layer import Declaration, Grads, Layer, layer_type
+from segaware_np.caffe.layer import Grads, Layer, layer_type
 from segaware_np.ops.resize import resize_backward, resize_forward
 from segaware_np.ops.tile import tile_backward, tile_forward
 from segaware_np.xp import Array, array_module
@@ -122,35 +122,6 @@ class Replicate(Tile):
             raise self.error(f"num_copies: expected at least 1, got {self.tiles}")
 
 
-@layer_type("ChannelReduce")
-class ChannelReduce(Layer):
-    """Sum or maximum over groups of neighbouring channels."""
-
-    def shapes(self, *bottoms: Shape) -> list[Shape]:
-        n, c, h, w = self.image(bottoms[0])
-        left = self.spec.channel_reduce_param.num_channels
-        if left < 1 or c % left:
-            raise self.error(f"{c} channels cannot be reduced to {left}")
-        return [(n, left, h, w)]
-
-    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
-        n, c, h, w = bottoms[0].shape
-        left = self.spec.channel_reduce_param.num_channels
-        x = bottoms[0].reshape(n, left, c // left, h, w)
-        if self.spec.channel_reduce_param.operation == "SUM":
-            return [x.sum(2)], (x.shape, None)
-        return [x.max(2)], (x.shape, x.argmax(2))  # the first of several maxima
-
-    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
-        dy: Any = dtops[0]
-        (n, left, members, h, w), winner = cache
-        xp = array_module(dy)
-        dx = xp.broadcast_to(dy[:, :, None], (n, left, members, h, w))
-        if winner is not None:
-            dx = dx * (winner[:, :, None] == xp.arange(members)[:, None, None])
-        return [dx.reshape(n, left * members, h, w)], []
-
-
 @layer_type("Flatten")
 class Flatten(Layer):
     def shapes(self, *bottoms: Shape) -> list[Shape]:
@@ -189,6 +160,37 @@ class Reshape(Flatten):
         if prod(shape) != prod(x):
             raise self.error(f"{x} does not reshape to {shape}")
         return [shape]
+
+
+@layer_type("Crop")
+class Crop(Layer):
+    """The part of the first bottom, from an offset on, that has the second one's size."""
+
+    bottoms = (2, 2)
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        x, size = bottoms
+        param = self.spec.crop_param
+        first = self.axis(param.axis, len(x))
+        offsets = param.offset or [0]
+        if len(size) != len(x) or len(offsets) not in (1, len(x) - first):
+            raise self.error(f"expected bottoms of as many axes, and one offset or one for each of "
+                             f"{len(x) - first}, got {x}, {size} and {len(offsets)} offsets")
+        offsets = offsets * (len(x) - first) if len(offsets) == 1 else offsets
+        ends = [start + side for start, side in zip(offsets, size[first:], strict=True)]
+        if min(offsets) < 0 or any(end > n for end, n in zip(ends, x[first:], strict=True)):
+            raise self.error(f"{size[first:]} from {tuple(offsets)} on reaches beyond {x[first:]}")
+        inner = tuple(slice(a, b) for a, b in zip(offsets, ends, strict=True))
+        self.place = (slice(None),) * first + inner
+        return [(*x[:first], *size[first:])]
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        return [bottoms[0][self.place]], bottoms[0].shape
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        dx = array_module(dtops[0]).zeros(cache, dtops[0].dtype)  # type: ignore[union-attr]
+        dx[self.place] = dtops[0]
+        return [dx, None], []
 
 
 @layer_type("Interp")
@@ -293,64 +295,6 @@ def _weights(xp: Any, length: int, size: int, dtype: np.dtype) -> Array:
     np.add.at(matrix, (rows, below), 1 - upper)
     np.add.at(matrix, (rows, np.minimum(below + 1, length - 1)), upper)
     return xp.asarray(matrix)
-
-
-@layer_type("InnerProduct")
-class InnerProduct(Layer):
-    def configure(self) -> None:
-        self.param = self.spec.inner_product_param
-        if self.param.num_output < 1:
-            raise self.error(f"num_output: expected at least 1, got {self.param.num_output}")
-
-    def shapes(self, *bottoms: Shape) -> list[Shape]:
-        x = bottoms[0]
-        return [(*x[: self.axis(self.param.axis, len(x))], self.param.num_output)]
-
-    def declare(self, *bottoms: Shape) -> list[Declaration]:
-        x, outputs = bottoms[0], self.param.num_output
-        inputs = prod(x[self.axis(self.param.axis, len(x)) :])
-        shape = (inputs, outputs) if self.param.transpose else (outputs, inputs)
-        out = [Declaration(shape, self.param.weight_filler)]
-        return out + [Declaration((outputs,), self.param.bias_filler)] * self.param.bias_term
-
-    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
-        x = bottoms[0]
-        shape = self.shapes(x.shape)[0]
-        rows = x.reshape(prod(shape[:-1]), -1)
-        y = rows @ self._matrix()
-        if self.param.bias_term:
-            y += self.params[1].data
-        return [y.reshape(shape)], (rows, x.shape)
-
-    def _matrix(self) -> Array:
-        return self.params[0].data if self.param.transpose else self.params[0].data.T
-
-    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
-        rows, shape = cache
-        dy = dtops[0].reshape(rows.shape[0], -1)  # type: ignore[union-attr]
-        dweight = rows.T @ dy if self.param.transpose else dy.T @ rows
-        dx = (dy @ self._matrix().T).reshape(shape)
-        return [dx], [dweight, dy.sum(0)][: len(self.params)]
-
-
-@layer_type("ArgMax")
-class ArgMax(Layer):
-    stops = True
-
-    def configure(self) -> None:
-        param = self.spec.argmax_param
-        if param.top_k != 1 or param.out_max_val or "axis" not in param:
-            raise self.error("only the argmax along a given axis is supported (top_k 1)")
-
-    def shapes(self, *bottoms: Shape) -> list[Shape]:
-        shape = list(bottoms[0])
-        shape[self.axis(self.spec.argmax_param.axis, len(shape))] = 1
-        return [tuple(shape)]
-
-    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
-        x = bottoms[0]
-        axis = self.axis(self.spec.argmax_param.axis, x.ndim)
-        return [array_module(x).expand_dims(x.argmax(axis), axis).astype(x.dtype)], None
 
 
 def _cut(x: Any, lengths: Sequence[int], axis: int) -> list[Array]:

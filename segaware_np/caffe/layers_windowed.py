@@ -1,4 +1,4 @@
-"""Layer types that look through windows: columns, distances, convolution, pooling, CRF."""
+"""Layer types that look through windows: columns, distances, convolutions, pooling."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ from segaware_np.ops.pooling import (
     max_pool_backward,
     max_pool_forward,
     pooled_shape,
+)
+from segaware_np.ops.transposed_convolution import (
+    enlarged_shape,
+    transposed_convolution_backward,
+    transposed_convolution_forward,
 )
 from segaware_np.window import Window
 from segaware_np.xp import Array
@@ -148,6 +153,42 @@ class Convolution(Layer):
             return [dcols.reshape(n, c * k, h, w)], dparams[: len(self.params)]
         names = self.wanted("weight", "bias") | ({"x"} if need[0] else set())
         dx, *dparams = convolution_backward(dtops[0], cache, names)
+        return [dx], dparams[: len(self.params)]
+
+
+@layer_type("Deconvolution")
+class Deconvolution(Convolution):
+    """Transposed convolution; the weight has the shape of the convolution that it turns round."""
+
+    def configure(self) -> None:
+        super().configure()
+        if self.from_columns:
+            raise self.error("bottom_is_im2col is not supported here")
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        n, channels, *size = self.image(bottoms[0])
+        if channels % self.groups:
+            raise self.error(f"{channels} channels do not make {self.groups} groups")
+        try:
+            return [(n, self.outputs, *enlarged_shape(size, self.window))]
+        except ValueError as error:
+            raise self.error(str(error)) from None
+
+    def declare(self, *bottoms: Shape) -> list[Declaration]:
+        weight, *bias = super().declare(*bottoms)
+        shape = (bottoms[0][1], self.outputs // self.groups, *self.window.kernel)
+        return [Declaration(shape, weight.initial), *bias]
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        params = [p.data for p in self.params]
+        y, cache = transposed_convolution_forward(
+            bottoms[0], *params, window=self.window, groups=self.groups
+        )
+        return [y], cache
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        names = self.wanted("weight", "bias") | ({"x"} if need[0] else set())
+        dx, *dparams = transposed_convolution_backward(dtops[0], cache, names)
         return [dx], dparams[: len(self.params)]
 
 

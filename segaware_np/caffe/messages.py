@@ -64,6 +64,7 @@ LayerParameter
   exp_param ExpParameter
   flatten_param FlattenParameter
   hdf5_data_param HDF5DataParameter
+  hinge_loss_param HingeLossParameter
   im2dist_param Im2distParameter
   im2parity_param Im2parityParameter
   image_data_param ImageDataParameter
@@ -71,6 +72,7 @@ LayerParameter
   input_param InputParameter
   interp_param InterpParameter
   log_param ExpParameter
+  lrn_param LRNParameter
   norm_conv_param NormConvParameter
   norm_conv_meanfield_param NormConvMeanfieldParameter
   pooling_param PoolingParameter
@@ -94,9 +96,7 @@ LayerParameter
   embed_param raw
   four_image_data_param raw
   hdf5_output_param raw
-  hinge_loss_param raw
   infogain_loss_param raw
-  lrn_param raw
   mat_read_param raw
   mat_write_param raw
   memory_data_param raw
@@ -108,7 +108,7 @@ LayerParameter
 TransformationParameter
   scale float 1
   mirror bool
-  crop_size int
+  crop_size uint
   mean_file str
   mean_value float*
   force_color bool
@@ -120,12 +120,12 @@ LossParameter
   normalize bool
   weight_source str
 AccuracyParameter
-  top_k int 1
+  top_k uint 1
   axis int 1
   ignore_label int
 ArgMaxParameter
   out_max_val bool
-  top_k int 1
+  top_k uint 1
   axis int
 BatchNormParameter
   use_global_stats bool
@@ -137,27 +137,27 @@ BiasParameter
   num_axes int 1
   filler FillerParameter
 ChannelReduceParameter
-  num_channels int 1
+  num_channels uint 1
   operation SUM|MAX MAX
 ConcatParameter
   axis int 1
-  concat_dim int 1
+  concat_dim uint 1
 ConvolutionParameter
-  num_output int
+  num_output uint
   bias_term bool true
   bottom_is_im2col bool
   normalized_convolution bool
-  pad int*
-  kernel_size int*
-  stride int*
-  dilation int*
-  pad_h int
-  pad_w int
-  kernel_h int
-  kernel_w int
-  stride_h int
-  stride_w int
-  group int 1
+  pad uint*
+  kernel_size uint*
+  stride uint*
+  dilation uint*
+  pad_h uint
+  pad_w uint
+  kernel_h uint
+  kernel_w uint
+  stride_h uint
+  stride_w uint
+  group uint 1
   weight_filler FillerParameter
   bias_filler FillerParameter
   engine DEFAULT|CAFFE|CUDNN
@@ -165,9 +165,9 @@ ConvolutionParameter
   force_nd_im2col bool
 CropParameter
   axis int 2
-  offset int*
+  offset uint*
 DistLossParameter
-  ignore_label int
+  ignore_label uint
   alpha float
   beta float
 DropoutParameter
@@ -175,10 +175,10 @@ DropoutParameter
 DummyDataParameter
   data_filler FillerParameter*
   shape BlobShape*
-  num int*
-  channels int*
-  height int*
-  width int*
+  num uint*
+  channels uint*
+  height uint*
+  width uint*
 EltwiseParameter
   operation PROD|SUM|MAX SUM
   coeff float*
@@ -205,30 +205,32 @@ FlattenParameter
   end_axis int -1
 HDF5DataParameter
   source str
-  batch_size int
+  batch_size uint
   shuffle bool
+HingeLossParameter
+  norm L1|L2 L1
 Im2distParameter
   norm L1|L2 L2
   remove_center bool
   remove_bounds bool
 Im2parityParameter
-  ignore_label int
+  ignore_label uint
 ImageDataParameter
   source str
-  batch_size int 1
-  rand_skip int
+  batch_size uint 1
+  rand_skip uint
   shuffle bool
-  new_height int
-  new_width int
+  new_height uint
+  new_width uint
   is_color bool true
   scale float 1
   mean_file str
-  crop_size int
+  crop_size uint
   mirror bool
   root_folder str
   label_type NONE|IMAGE|PIXEL IMAGE
 InnerProductParameter
-  num_output int
+  num_output uint
   bias_term bool true
   weight_filler FillerParameter
   bias_filler FillerParameter
@@ -243,6 +245,13 @@ InterpParameter
   shrink_factor int 1
   pad_beg int
   pad_end int
+LRNParameter
+  local_size uint 5
+  alpha float 1
+  beta float 0.75
+  norm_region ACROSS_CHANNELS|WITHIN_CHANNEL
+  k float 1
+  engine DEFAULT|CAFFE|CUDNN
 NormConvParameter
   scale_term bool true
   norm L1|L2 L2
@@ -252,7 +261,7 @@ NormConvParameter
 NormConvMeanfieldParameter
   compatibility_mode POTTS
   threshold float
-  num_iterations int 1
+  num_iterations uint 1
   spatial_filter_weight float 1
   bilateral_filter_weight float 1
   forced_spatial_filter_weight float
@@ -264,25 +273,25 @@ NormConvMeanfieldParameter
   remove_center bool*
   remove_bounds bool*
   bias_term bool*
-  pad int*
-  kernel_size int*
-  stride int*
-  dilation int*
-  group int*
+  pad uint*
+  kernel_size uint*
+  stride uint*
+  dilation uint*
+  group uint*
   weight_filler FillerParameter*
   bias_filler FillerParameter*
   engine DEFAULT|CAFFE|CUDNN
 PoolingParameter
   pool MAX|AVE|STOCHASTIC
-  pad int
-  pad_h int
-  pad_w int
-  kernel_size int
-  kernel_h int
-  kernel_w int
-  stride int 1
-  stride_h int
-  stride_w int
+  pad uint
+  pad_h uint
+  pad_w uint
+  kernel_size uint
+  kernel_h uint
+  kernel_w uint
+  stride uint 1
+  stride_h uint
+  stride_w uint
   engine DEFAULT|CAFFE|CUDNN
   global_pooling bool
 PowerParameter
@@ -317,8 +326,8 @@ SegAccuracyParameter
   reset bool true
 SliceParameter
   axis int 1
-  slice_point int*
-  slice_dim int 1
+  slice_point uint*
+  slice_dim uint 1
 SoftmaxParameter
   engine DEFAULT|CAFFE|CUDNN
   axis int 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import NamedTuple
 
 from segaware_np.caffe.blobs import ParameterBlob
 from segaware_np.caffe.fillers import fill
@@ -11,10 +12,18 @@ from segaware_np.caffe.layer import Declaration, Layer
 from segaware_np.caffe.schema import Message
 
 MAX_SIZE = 1 << 28  # numbers of one parameter; the largest of VGG-16 has 1 << 26.6
+_RATES = ("lr_mult", "decay_mult")
+
+
+class Shared(NamedTuple):
+    """A parameter that has a name, and which of its rates a layer has set so far."""
+
+    blob: ParameterBlob
+    told: set[str]
 
 
 def make_parameters(
-    layer: Layer, declared: Sequence[Declaration], named: dict[str, ParameterBlob], forced: bool
+    layer: Layer, declared: Sequence[Declaration], named: dict[str, Shared], forced: bool
 ) -> list[ParameterBlob]:
     """Make a layer's parameters, or take those that an earlier layer made under the same name.
 
@@ -43,8 +52,7 @@ def make_parameters(
             raise layer.error(f"a parameter of shape {shape} is beyond all reason")
         spec = specs[k] if k < len(specs) else Message("ParamSpec")
         if spec.name and spec.name in named:
-            blob = named[spec.name]
-            _check_shared(layer, spec, blob, shape)
+            blob = _join(layer, spec, named[spec.name], shape, forced)
             if blob.data.shape != shape:  # permitted to differ: another view of the same numbers
                 blob = _view(blob, shape)
         else:
@@ -54,7 +62,7 @@ def make_parameters(
             wanted = layer.type != "BatchNorm" and (rate != 0 or forced)
             blob = ParameterBlob(data, rate, spec.decay_mult, wanted)
             if spec.name:
-                named[spec.name] = blob
+                named[spec.name] = Shared(blob, set(_RATES).intersection(spec))
         out.append(blob)
     return out
 
@@ -65,14 +73,22 @@ def _view(blob: ParameterBlob, shape: tuple[int, ...]) -> ParameterBlob:
     return view
 
 
-def _check_shared(
-    layer: Layer, spec: Message, blob: ParameterBlob, shape: tuple[int, ...]
-) -> None:
+def _join(
+    layer: Layer, spec: Message, shared: Shared, shape: tuple[int, ...], forced: bool
+) -> ParameterBlob:
+    """Let one more layer share a parameter; rates that no layer before has set are its to set."""
+    blob, told = shared
     loose = spec.share_mode == "PERMISSIVE" and prod(shape) == blob.data.size
     if blob.data.shape != shape and not loose:
         raise layer.error(f"shared parameter {spec.name!r} has shape {blob.data.shape}, "
                           f"this layer needs {shape}")
-    for field, value in (("lr_mult", blob.lr_mult), ("decay_mult", blob.decay_mult)):
-        if field in spec and getattr(spec, field) != value and layer.type != "BatchNorm":
-            raise layer.error(f"shared parameter {spec.name!r} has {field} {value} elsewhere, "
-                              f"{getattr(spec, field)} here")
+    for rate in _RATES if layer.type != "BatchNorm" else ():
+        value = getattr(spec, rate)
+        if rate in told and rate in spec and getattr(blob, rate) != value:
+            raise layer.error(f"shared parameter {spec.name!r} has {rate} {getattr(blob, rate)} "
+                              f"elsewhere, {value} here")
+        if rate in spec:
+            setattr(blob, rate, value)
+            told.add(rate)
+            blob.wanted = blob.lr_mult != 0 or forced
+    return blob

@@ -1,9 +1,10 @@
 """What a network or solver description may say: every message, its fields, types and defaults.
 
-One line a field: ``name type default``, where ``type`` is ``int``, ``float``, ``bool``, ``str``,
-the name of a message, or the members of an enumeration joined by ``|``; a ``*`` behind it means
-that the field may be repeated. Fields that this library reads and need not act on (which engine
-computes, how a device is chosen) stand here too; a name that does not is an error.
+One line a field: ``name type default``, where ``type`` is ``int``, ``uint`` (at least 0),
+``float``, ``bool``, ``str``, the name of a message, or the members of an enumeration joined by
+``|``; a ``*`` behind it means that the field may be repeated. Fields that this library reads and
+need not act on (which engine computes, how a device is chosen) stand here too; a name that does
+not is an error.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ from segaware_np.caffe.messages import DESCRIPTION
 from segaware_np.caffe.text import Field, Token
 from segaware_np.files import FormatError
 
-_SCALARS = ("int", "float", "bool", "str")
+_SCALARS: dict[str, tuple[Any, str]] = {  # what one is that is not set, and in words
+    "int": (0, "an integer"),
+    "uint": (0, "an integer of at least 0"),
+    "float": (0.0, "a number"),
+    "bool": (False, "true or false"),
+    "str": ("", "a string"),
+}
 _INT_MAX = 2**63 - 1
 _SHOWN = 20  # errors listed at once
 
@@ -42,12 +49,12 @@ def _read_description(text: str) -> dict[str, dict[str, _Kind]]:
 
 
 def _default(type_: str, words: list[str]) -> Any:
-    if type_ not in _SCALARS:
-        return words[0] if words else (type_.split("|")[0] if "|" in type_ else None)
-    word = words[0] if words else {"int": "0", "float": "0", "bool": "false", "str": ""}[type_]
     if type_ == "bool":
-        return word == "true"
-    return {"int": int, "float": float, "str": str}[type_](word)
+        return words == ["true"]
+    if type_ in _SCALARS:
+        zero, _ = _SCALARS[type_]
+        return type(zero)(words[0]) if words else zero
+    return words[0] if words else (type_.split("|")[0] if "|" in type_ else None)
 
 
 MESSAGES = _read_description(DESCRIPTION)
@@ -154,9 +161,9 @@ def _scalar(token: Token, type_: str) -> Any:
         return text
     if type_ == "bool" and text in ("true", "True", "t", "1", "false", "False", "f", "0"):
         return text in ("true", "True", "t", "1")
-    if type_ == "int" and token.kind == "number":
+    if type_ in ("int", "uint") and token.kind == "number":
         number = _integer(text)
-        if number is not None:
+        if number is not None and (type_ == "int" or number >= 0):
             return number
     if type_ == "float" and (token.kind == "number" or text in ("inf", "infinity", "nan")):
         return _float(text)
@@ -185,5 +192,4 @@ def _float(text: str) -> float:
 
 
 def _words(type_: str) -> str:
-    plain = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "a string"}
-    return plain.get(type_) or "one of " + ", ".join(type_.split("|"))
+    return _SCALARS[type_][1] if type_ in _SCALARS else "one of " + ", ".join(type_.split("|"))

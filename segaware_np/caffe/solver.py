@@ -91,7 +91,7 @@ class Solver:
         self.test_nets = [self._test_net(i, net, options) for i in range(len(self.param.test_iter))]
         self._optimizer = _optimizer(self.param, self.net)
         self.loss = 0.0
-        self._losses: deque[float] = deque(maxlen=max(self.param.average_loss, 1))
+        self._losses: deque[float] = deque(maxlen=self.param.average_loss)
 
     @property
     def iteration(self) -> int:
@@ -134,14 +134,21 @@ class Solver:
             self.param.snapshot and self.iteration % self.param.snapshot == 0
         ):
             self.snapshot(f"{self.param.snapshot_prefix}_iter_{self.iteration}")
+        self._test_if_due()
         return self.loss
 
     def test(self, number: int = 0) -> dict[str, Array]:
-        """Run a test network (with data layers) ``test_iter`` times; return its mean outputs."""
+        """Run a test network (with data layers) ``test_iter`` times; return its mean outputs.
+
+        With ``test_compute_loss`` its mean loss is among them, under the name of "test loss".
+        """
         net, times = self.test_nets[number], self.param.test_iter[number]
         total: dict[str, Array] = {}
         for _ in range(times):
-            for name, value in net.forward().items():
+            outputs: dict[str, Any] = net.forward()
+            if self.param.test_compute_loss:
+                outputs["test loss"] = net.loss
+            for name, value in outputs.items():
                 total[name] = total.get(name, 0) + value / times
         return total
 
@@ -152,8 +159,9 @@ class Solver:
         self.net.save(model)
         extra = {"solver": self._kind, "net": self.net.state(), "loss": self.loss,
                  "losses": list(self._losses)}
+        passed = sum(step < self.iteration for step in self.param.stepvalue)
         write_solverstate(
-            state, SolverState(self.iteration, str(model), self._history(), 0, extra)
+            state, SolverState(self.iteration, str(model), self._history(), passed, extra)
         )
         return state
 
@@ -193,7 +201,7 @@ class Solver:
         return type(self._optimizer).__name__
 
     def _iterate(self, feed: Feed | None) -> None:
-        batches = max(self.param.iter_size, 1)
+        batches = self.param.iter_size
         self.net.clear_diffs()
         loss = 0.0
         for _ in range(batches):
@@ -286,8 +294,13 @@ def _check(param: Message) -> None:
         raise param.error("snapshot needs a snapshot_prefix")
     if param.snapshot_format != "BINARYPROTO" or param.snapshot_diff:
         raise param.error("snapshots are BINARYPROTO files without diffs")
-    if len(param.test_iter) and param.test_interval < 0:
-        raise param.error(f"test_interval: expected at least 0, got {param.test_interval}")
+    least = {"iter_size": 1, "average_loss": 1, "test_interval": 0, "snapshot": 0, "display": 0,
+             "max_iter": 0}
+    for field, bound in least.items():
+        if getattr(param, field) < bound:
+            raise param.error(f"{field}: expected at least {bound}, got {getattr(param, field)}")
+    if min(param.test_iter, default=1) < 1:
+        raise param.error(f"test_iter: expected at least 1, got {min(param.test_iter)}")
 
 
 def _policy(param: Message) -> policies.Policy:

@@ -79,7 +79,7 @@ class Augmentation:
         Parameters
         ----------
         image : numpy.ndarray
-            (H, W, 3) uint8 RGB.
+            (H, W, 3) RGB, uint8, or float32 from which something was subtracted before.
         labels : numpy.ndarray or None
             (H, W) integer.
         rng : numpy.random.Generator
@@ -92,7 +92,8 @@ class Augmentation:
         labels : numpy.ndarray or None
             (h, w) int32.
         """
-        check_array("image", image, ("H", "W", 3), kind="integer")
+        reduced = isinstance(image, np.ndarray) and image.dtype.kind == "f"
+        check_array("image", image, ("H", "W", 3), kind="float" if reduced else "integer")
         if labels is not None:
             check_array("labels", labels, image.shape[:2], kind="integer")
         factor = math.exp(rng.uniform(math.log(self.scale[0]), math.log(self.scale[1])))

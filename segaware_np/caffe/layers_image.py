@@ -1,0 +1,244 @@
+"""Layer types that read lists of images: with a label each, or with maps of labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segaware_np.caffe.blobs import Shape
+from segaware_np.caffe.layer import layer_type
+from segaware_np.caffe.layers_data import Source
+from segaware_np.caffe.wire import read_blob
+from segaware_np.data import Augmentation, PairList
+from segaware_np.files import FormatError
+from segaware_np.images import read_image
+
+_IGNORED = 255  # the label of pixels beyond the picture, and of pictures without labels
+_GREY = (0.299, 0.587, 0.114)  # of red, green and blue, as in OpenCV
+
+
+class ImageList(Source):
+    """What all layers of image lists share: the order, and from a picture to a sample.
+
+    As in Caffe a picture is stretched to the new size, loses the mean, is scaled by one of the
+    scale factors (phase TRAIN), padded at the bottom and on the right where it is smaller than
+    the crop, cropped (at random in phase TRAIN, else in the middle), mirrored, and multiplied by
+    the scale.
+    """
+
+    def configure(self) -> None:
+        self.param, self.transform = self.spec.image_data_param, self.spec.transform_param
+        for field in ("scale", "mean_file", "crop_size", "mirror"):
+            if field in self.param:
+                raise self.error(f"{field} has no effect in image_data_param: use transform_param")
+        if "force_gray" in self.transform:
+            raise self.error("force_gray has no effect on lists of images: use is_color: false")
+        if not self.param.source:
+            raise self.error("source: expected the name of a list")
+        if self.param.batch_size < 1:
+            raise self.error(f"batch_size: expected at least 1, got {self.param.batch_size}")
+        self.stretched = self.param.new_height, self.param.new_width
+        if (self.stretched[0] > 0) != (self.stretched[1] > 0):
+            raise self.error("new_height and new_width: expected both or none")
+        if any(not 0 < factor < np.inf for factor in self.transform.scale_factors):
+            raise self.error("scale_factors: expected positive numbers")
+        self.channels = 3 if self.param.is_color else 1
+        self._configure_mean()
+        self._names: Any = None
+
+    def _configure_mean(self) -> None:
+        values, self.mean_image = self.transform.mean_value, None
+        if "mean_file" in self.transform:
+            if values:
+                raise self.error("mean_file and mean_value exclude each other")
+            mean = read_blob(self.transform.mean_file)
+            mean = mean[0] if mean.ndim == 4 and len(mean) == 1 else mean
+            if mean.ndim != 3 or len(mean) != self.channels:
+                raise self.error(f"{self.transform.mean_file}: expected a mean of "
+                                 f"{self.channels} channels, got shape {mean.shape}")
+            # blue, green, red; and grey three times, as pictures are here
+            mean = np.broadcast_to(mean, (3, *mean.shape[1:]))[::-1].transpose(1, 2, 0)
+            self.mean_image = mean.astype(np.float32)
+        if len(values) not in (0, 1, self.channels):
+            raise self.error(f"expected one mean_value or {self.channels}, got {len(values)}")
+        blue, green, red = values if len(values) == 3 else (values or [0.0]) * 3
+        self.means = (red, green, blue)
+
+    @property
+    def names(self) -> Any:
+        """The list, read when it is first needed."""
+        if self._names is None:
+            self._names = self.read_list()
+        return self._names
+
+    def read_list(self) -> Any:
+        return PairList(self.param.source, self.param.root_folder or None)
+
+    def picture(self, place: int) -> tuple[np.ndarray, np.ndarray]:
+        """Image and labels, in the size that Caffe would see."""
+        image, labels = self.names[place]
+        if labels is None:
+            raise self.error(f"{self.param.source}: expected lines 'image label'")
+        if self.stretched[0]:
+            image, labels = _stretch(image, labels, self.stretched)
+        if not self.param.is_color:
+            grey = np.rint(image @ np.array(_GREY)).astype(np.uint8)
+            image = np.repeat(grey[..., None], 3, axis=2)
+        if self.mean_image is not None:
+            if self.mean_image.shape != image.shape:
+                raise self.error(f"{self.transform.mean_file}: expected a mean of the picture's "
+                                 f"size {image.shape[:2]}, got {self.mean_image.shape[:2]}")
+            image = image - self.mean_image
+        return image, labels
+
+    def sample(self, number: int) -> tuple[np.ndarray, np.ndarray, Shape]:
+        """Image, labels and the size of the picture, of one sample of the endless sequence."""
+        epoch, place = divmod(number + self._skipped(), len(self.names))
+        if self.param.shuffle:
+            place = self.context.rng(self.index, 0, epoch).permutation(len(self.names))[place]
+        image, labels = self.picture(int(place))
+        rng = self.context.rng(self.index, 1, number)
+        crop, factor = self.transform.crop_size, 1.0
+        size = tuple(min(side, crop or side) for side in image.shape[:2])
+        if self.phase != "TRAIN":
+            image, labels = _centre(image, crop), _centre(labels, crop)
+        elif self.transform.scale_factors:
+            factor = float(rng.choice(self.transform.scale_factors))
+        augment = Augmentation(
+            crop=crop or None, scale=(factor, factor), mean=self.means, order="bgr",
+            mirror=self.transform.mirror, ignore_label=_IGNORED,
+        )
+        pixels, filled = augment(image, labels, rng)
+        return (pixels[: self.channels] * np.float32(self.transform.scale), np.asarray(filled),
+                size)
+
+    def _skipped(self) -> int:
+        """How many lines are passed over before the first sample."""
+        if not self.param.rand_skip:
+            return 0
+        skip = int(self.context.rng(self.index, 2).integers(self.param.rand_skip))
+        if skip >= len(self.names):
+            raise self.error(f"rand_skip: {skip} of {len(self.names)} lines to be skipped")
+        return skip
+
+    def samples(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        first = number * self.param.batch_size
+        found = [self.sample(first + i) for i in range(self.param.batch_size)]
+        sizes = {image.shape for image, _, _ in found}
+        if len(sizes) > 1:
+            raise self.error("images of one batch differ in size: set crop_size, new_height and "
+                             "new_width, or batch_size 1")
+        images, labels, dims = (np.stack(part) for part in zip(*found, strict=True))
+        return images, labels, dims.reshape(-1, 1, 1, 2)
+
+    def image_shape(self) -> Shape:
+        crop = self.transform.crop_size
+        size = (crop, crop) if crop else self.picture(0)[0].shape[:2]
+        return (self.param.batch_size, self.channels, *size)
+
+
+@layer_type("ImageSegData")
+class ImageSegData(ImageList):
+    """Images, label maps and, as a third top, the pictures' sizes (at most the crop's).
+
+    ``label_type`` says what the lines hold beside the image: PIXEL (also if it is not set) a label
+    map, IMAGE a number for all pixels, NONE nothing of use: all pixels are ignored.
+    """
+
+    tops = (1, 3)
+
+    def read_list(self) -> Any:
+        type_ = self.param.label_type if "label_type" in self.param else "PIXEL"
+        if type_ == "PIXEL":
+            return super().read_list()
+        return LabelledImages(self.param.source, self.param.root_folder, labelled=type_ == "IMAGE")
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        n, _, h, w = image = self.image_shape()
+        shapes: list[Shape] = [image, (n, 1, h, w), (n, 1, 1, 2)]
+        return shapes[: len(self.spec.top)]
+
+    def batch(self, number: int) -> list[np.ndarray]:
+        images, labels, dims = self.samples(number)
+        return [images, labels[:, None], dims][: len(self.spec.top)]
+
+
+@layer_type("TwoImageData")
+class TwoImageData(ImageSegData):
+    """Images, and label maps as grey second images."""
+
+    tops = (2, 2)
+
+    def configure(self) -> None:
+        super().configure()
+        param = self.spec.two_image_data_param
+        if not param.first_is_color or param.second_is_color:
+            raise self.error("only a colour image with a grey one (its labels) is supported")
+
+
+@layer_type("ImageData")
+class ImageData(ImageList):
+    """Images with one integer label each."""
+
+    tops = (1, 2)
+
+    def read_list(self) -> Any:
+        return LabelledImages(self.param.source, self.param.root_folder)
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        return [self.image_shape(), (self.param.batch_size,)][: len(self.spec.top)]
+
+    def batch(self, number: int) -> list[np.ndarray]:
+        images, labels, _ = self.samples(number)
+        return [images, labels[:, 0, 0]][: len(self.spec.top)]
+
+
+class LabelledImages:
+    """A list with lines ``image number``, read as images whose label map is that number.
+
+    If the images are not labelled, what stands behind their names is passed over.
+    """
+
+    def __init__(self, source: str, root: str, labelled: bool = True) -> None:
+        self.lines = []
+        for number, line in enumerate(Path(source).read_text(encoding="utf-8").splitlines(), 1):
+            name, _, label = line.strip().rpartition(" ")
+            if not labelled:
+                name, label = (line.split() or [""])[0], str(_IGNORED)
+            if line.strip():
+                if not label.lstrip("-").isdigit() or not name:
+                    raise FormatError(f"{source}:{number}: expected 'image label', got {line!r}")
+                self.lines.append((Path(root + name.strip()), int(label)))
+        if not self.lines:
+            raise FormatError(f"{source}: expected at least one line, got none")
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        path, label = self.lines[index]
+        image = read_image(path)
+        return image, np.full(image.shape[:2], label, np.int32)
+
+
+def _centre(array: np.ndarray, crop: int) -> np.ndarray:
+    """The middle of an image that is larger than the crop; all of it without one."""
+    top, left = (max(side - (crop or side), 0) // 2 for side in array.shape[:2])
+    return array[top : top + crop, left : left + crop] if crop else array
+
+
+def _stretch(
+    image: np.ndarray, labels: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Resize: the image bilinearly, its labels to the nearest; pixel centres at half integers."""
+    for axis, side in enumerate(size):
+        length = image.shape[axis]
+        at = np.clip((np.arange(side) + 0.5) * (length / side) - 0.5, 0, length - 1)
+        low = at.astype(np.intp)
+        high = np.minimum(low + 1, length - 1)
+        weight = np.expand_dims(at - low, tuple({0, 1, 2} - {axis}))
+        image = image.take(low, axis) * (1 - weight) + image.take(high, axis) * weight
+        labels = labels.take(np.floor(at + 0.5).astype(np.intp), axis)
+    return np.rint(image).astype(np.uint8), labels

@@ -1,0 +1,292 @@
+"""Every layer type as an operation: gradients proved, results against formulas told here."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+
+from segaware_np.caffe import Net
+from segaware_np.caffe.layer import TYPES, Layer
+from segaware_np.files import FormatError
+from segaware_np.testing import check_gradients
+
+RNG = np.random.default_rng(12)
+X, PAIR = (2, 4, 5, 6), [(2, 4, 5, 6)] * 2
+WINDOW = "convolution_param { kernel_size: 3 kernel_size: 2 pad: 2 pad: 1 stride: 1 stride: 2 }"
+CONV = "num_output: 6 group: 2 kernel_size: 3 kernel_size: 2 pad: 2 pad: 1 stride: 1 stride: 2"
+SAME = "convolution_param { kernel_size: 3 pad: 1 }"
+CRF = ("num_iterations: 2 scale: 1 kernel_size: 3 pad: 1 dilation: 1 "
+       "remove_center: true remove_bounds: true ")
+
+# type, options, shapes of the bottoms; integer bottoms are given as arrays
+CASES: list[tuple[str, str, list]] = [
+    ("AbsVal", "", [X]),
+    ("BNLL", "", [X]),
+    ("BatchNorm", "phase: TEST batch_norm_param { use_global_stats: false }", [X]),
+    ("BatchNorm", "batch_norm_param { use_global_stats: true }", [X]),
+    ("Bias", "", [X]),
+    ("Bias", "bias_param { axis: -2 }", [X, (5, 6)]),
+    ("ChannelReduce", "channel_reduce_param { num_channels: 2 }", [X]),
+    ("ChannelReduce", "channel_reduce_param { operation: SUM }", [X]),
+    ("Concat", "", [(2, 1, 3), (2, 4, 3), (2, 2, 3)]),
+    ("Concat", "concat_param { axis: -1 }", [(2, 3, 1), (2, 3, 4)]),
+    ("Convolution", f"convolution_param {{ {CONV} }}", [X]),
+    ("Convolution", "convolution_param { num_output: 3 kernel_size: 2 bottom_is_im2col: true }",
+     [(2, 8, 3, 4)]),
+    ("Crop", "crop_param { offset: 1 offset: 2 }", [X, np.zeros((1, 1, 3, 2), int)]),
+    ("Crop", "crop_param { axis: 1 offset: 2 }", [X, np.zeros((1, 2, 3, 4), int)]),
+    ("Deconvolution", f"convolution_param {{ {CONV} }}", [X]),
+    ("Deconvolution", "convolution_param { num_output: 4 group: 4 kernel_size: 4 stride: 2 "
+                      "pad: 1 bias_term: false }", [X]),
+    ("Dropout", "dropout_param { dropout_ratio: 0.3 }", [X]),
+    ("ELU", "elu_param { alpha: 0.7 }", [X]),
+    ("Eltwise", "eltwise_param { coeff: 2 coeff: -1 coeff: 1 }", [*PAIR, X]),
+    ("Eltwise", "eltwise_param { operation: PROD }", [*PAIR, X]),
+    ("Eltwise", "eltwise_param { operation: PROD stable_prod_grad: false }", PAIR),
+    ("Eltwise", "eltwise_param { operation: MAX }", [*PAIR, X]),
+    ("EuclideanLoss", "", PAIR),
+    ("Exp", "exp_param { base: 2 scale: -0.5 shift: 0.5 }", [X]),
+    ("Flatten", "flatten_param { axis: 1 end_axis: 2 }", [X]),
+    ("HingeLoss", "", [(4, 5), RNG.integers(0, 5, 4)]),
+    ("HingeLoss", "hinge_loss_param { norm: L2 }", [(4, 5), RNG.integers(0, 5, (4, 1))]),
+    ("Im2col", WINDOW, [X]),
+    ("Im2dist", f"{WINDOW} im2dist_param {{ norm: L2 }}", [X]),
+    ("InnerProduct", "inner_product_param { num_output: 3 axis: 2 }", [X]),
+    ("InnerProduct", "inner_product_param { num_output: 3 transpose: true }", [X]),
+    ("Interp", "interp_param { zoom_factor: 3 shrink_factor: 2 pad_beg: -1 }", [X]),
+    ("LRN", "lrn_param { local_size: 3 alpha: 0.4 beta: 0.6 k: 2 }", [X]),
+    ("LRN", "lrn_param { norm_region: WITHIN_CHANNEL local_size: 3 alpha: 0.4 }", [X]),
+    ("Log", "log_param { base: 2 scale: 0.1 shift: 3 }", [X]),
+    ("NormConv", f"{SAME.replace('{', '{ num_output: 4 ')} norm_conv_param "
+                 "{ norm: L2 remove_center: true scale_filler { value: 0.3 } }",
+     [(1, 4, 4, 3), (1, 2, 4, 3)]),
+    ("NormConvMeanfield", f"norm_conv_meanfield_param {{ {CRF} {CRF[18:]} }}",
+     [(1, 3, 3, 3), (1, 3, 3, 3), (1, 2, 3, 3), (1, 2, 3, 3)]),
+    ("NospConvMeanfield", f"norm_conv_meanfield_param {{ {CRF} }}",
+     [(1, 3, 3, 3), (1, 3, 3, 3), (1, 2, 3, 3)]),
+    ("PReLU", "", [X]),
+    ("PReLU", "prelu_param { channel_shared: true filler { value: -0.4 } }", [X]),
+    ("Pooling", "pooling_param { kernel_size: 3 stride: 2 pad: 1 }", [X]),
+    ("Pooling", "pooling_param { pool: AVE global_pooling: true }", [X]),
+    ("Power", "power_param { power: 3 scale: 0.5 shift: 1 }", [X]),
+    ("ReLU", "", [X]),
+    ("ReLU", "relu_param { negative_slope: 0.1 }", [X]),
+    *((("Reduction", f"reduction_param {{ operation: {name} axis: {axis} coeff: 1.5 }}", [X]))
+      for name, axis in zip(("SUM", "ASUM", "SUMSQ", "MEAN"), (0, 1, -1, 2), strict=True)),
+    ("Replicate", "replicate_param { num_copies: 3 axis: 2 }", [X]),
+    ("Reshape", "reshape_param { shape { dim: 0 dim: -1 dim: 2 } }", [X]),
+    ("Scale", "scale_param { bias_term: true num_axes: 2 }", [X]),
+    ("Scale", "scale_param { axis: 0 }", [X, (2, 4)]),
+    ("Scale", "scale_param { num_axes: 0 }", [X]),
+    ("Sigmoid", "", [X]),
+    ("SigmoidCrossEntropyLoss", "", [X, RNG.integers(0, 2, X)]),
+    ("SigmoidCrossEntropyLoss", "loss_param { ignore_label: 1 normalization: VALID }",
+     [X, RNG.integers(0, 2, X)]),
+    ("Slice", 'slice_param { slice_point: 1 slice_point: 3 } top: "z" top: "w"', [X]),
+    ("Softmax", "softmax_param { axis: 2 }", [X]),
+    ("SoftmaxWithLoss", "loss_param { ignore_label: 2 }", [X, RNG.integers(0, 4, (2, 5, 6))]),
+    ("SpatialProduct", "", [X, (2, 1, 5, 6)]),
+    ("Split", 'top: "z"', [X]),
+    ("TanH", "", [X]),
+    ("Tile", "tile_param { axis: 2 tiles: 3 }", [X]),
+]
+# Nothing flows back through these.
+NO_GRADIENT = {"Accuracy", "ArgMax", "DummyData", "HDF5Data", "ImageData", "ImageSegData",
+               "Im2parity", "Input", "SegAccuracy", "Silence", "Threshold", "TwoImageData"}
+# The gradient of another loss than the one that is reported, as the authors have it.
+OTHER_GRADIENT = {"DistLoss"}
+
+
+def away_from_kinks(shape: tuple[int, ...]) -> np.ndarray:
+    """Numbers that all differ, none of them near 0 or 1 (where hinges have their kinks)."""
+    return (RNG.permutation(int(np.prod(shape))).reshape(shape) - np.prod(shape) // 2 + 0.37) / 13.7
+
+
+def single(type_: str, options: str, bottoms: list) -> Layer:
+    """The only layer of a network, with parameters drawn anew."""
+    shapes = [np.shape(b) if isinstance(b, np.ndarray) else b for b in bottoms]
+    text = "".join(
+        f'input: "b{i}" input_shape {{ {" ".join(f"dim: {d}" for d in shape)} }} '
+        for i, shape in enumerate(shapes)
+    )
+    read = " ".join(f'bottom: "b{i}"' for i in range(len(bottoms)))
+    text += f'layer {{ name: "l" type: "{type_}" {read} top: "y" {options} }}'
+    net = Net("force_backward: true " + text, phase="TRAIN", dtype="float64")
+    layer = net._graph.steps[-1].layer
+    for blob in layer.params:
+        blob.data[...] = RNG.uniform(0.5, 1.5, blob.data.shape)
+    layer.context.passes = 1
+    return layer
+
+
+@pytest.mark.parametrize(("type_", "options", "bottoms"), CASES,
+                         ids=[f"{type_}-{i}" for i, (type_, *_) in enumerate(CASES)])
+def test_gradients(type_: str, options: str, bottoms: list) -> None:
+    """Of every bottom and every parameter, entry by entry, by the complex step."""
+    layer = single(type_, options, bottoms)
+    arrays = [b if isinstance(b, np.ndarray) else away_from_kinks(b) for b in bottoms]
+    stored = type_ == "BatchNorm"  # its parameters are statistics
+    params = [] if stored else [blob.data for blob in layer.params]
+
+    def forward(*inputs: np.ndarray) -> tuple[np.ndarray, Any]:
+        for blob, value in zip(layer.params, inputs[len(arrays) :], strict=stored is False):
+            blob.data = value
+        tops, cache = layer.forward(*inputs[: len(arrays)])
+        return np.concatenate([np.ravel(top) for top in tops]), (cache, [np.shape(t) for t in tops])
+
+    def backward(dy: np.ndarray, cache: Any) -> tuple:
+        inner, shapes = cache
+        cuts = np.cumsum([np.prod(shape, dtype=int) for shape in shapes])[:-1]
+        dtops = [d.reshape(s) for d, s in zip(np.split(dy, cuts), shapes, strict=True)]
+        dbottoms, dparams = layer.backward(dtops, inner, [True] * len(arrays))
+        return (*dbottoms, *dparams[: len(params)])
+
+    check_gradients(forward, backward, [*arrays, *params], method="complex", rtol=1e-11)
+
+
+def test_every_type_is_proved() -> None:
+    proved = {type_ for type_, *_ in CASES}
+    assert proved | NO_GRADIENT | OTHER_GRADIENT == TYPES.keys()
+    assert all(TYPES[name].stops for name in NO_GRADIENT)
+
+
+# -- results --------------------------------------------------------------------------------------
+
+
+def run(type_: str, options: str, *bottoms: np.ndarray, tops: int = 1) -> Any:
+    """Tops of a single layer, in phase TEST."""
+    text = "".join(
+        f'input: "b{i}" input_shape {{ {" ".join(f"dim: {d}" for d in b.shape)} }} '
+        for i, b in enumerate(bottoms)
+    )
+    text += f'layer {{ name: "l" type: "{type_}" '
+    text += " ".join(f'bottom: "b{i}"' for i in range(len(bottoms)))
+    text += " " + " ".join(f'top: "t{i}"' for i in range(tops)) + f" {options} }}"
+    net = Net(text, dtype="float64")
+    out = net.forward({f"b{i}": b for i, b in enumerate(bottoms)})
+    found = [out[f"t{i}"] for i in range(tops)]
+    return found[0] if tops == 1 else found
+
+
+V = np.array([[-800.0, -2.0, -0.5], [0.0, 1.5, 800.0]])
+
+
+@pytest.mark.parametrize(
+    ("type_", "options", "formula"),
+    [
+        ("BNLL", "", lambda v: v if v > 50 else np.log1p(np.exp(v))),
+        ("ELU", "elu_param { alpha: 2 }", lambda v: v if v > 0 else 2 * (np.exp(v) - 1)),
+        ("PReLU", "", lambda v: v if v > 0 else 0.25 * v),
+        ("Sigmoid", "", lambda v: 0.0 if v < -700 else 1 / (1 + np.exp(-v))),
+        ("Threshold", "threshold_param { threshold: 0.5 }", lambda v: float(v > 0.5)),
+        ("Log", "log_param { base: 10 scale: 2 shift: 1700 }", lambda v: np.log10(1700 + 2 * v)),
+    ],
+)
+def test_neurons(type_: str, options: str, formula: Any) -> None:
+    want = [[formula(v) for v in row] for row in V.tolist()]
+    np.testing.assert_allclose(run(type_, options, V), want, 1e-6)  # options have 32 bits
+
+
+def test_lrn() -> None:
+    x = RNG.normal(size=(2, 5, 4, 3))
+    y = run("LRN", "lrn_param { local_size: 3 alpha: 0.5 beta: 2 k: 3 }", x)
+    z = run("LRN", "lrn_param { local_size: 3 alpha: 0.5 beta: 2 norm_region: WITHIN_CHANNEL }", x)
+    for n, c, i, j in product(*map(range, x.shape)):
+        across = (x[n, max(c - 1, 0) : c + 2, i, j] ** 2).sum() / 3
+        within = (x[n, c, max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2] ** 2).sum() / 9
+        assert y[n, c, i, j] == pytest.approx(x[n, c, i, j] / (3 + 0.5 * across) ** 2)
+        assert z[n, c, i, j] == pytest.approx(x[n, c, i, j] / (1 + 0.5 * within) ** 2)
+
+
+def test_bilinear_deconvolution_enlarges() -> None:
+    """The usual layer for it: of a linear ramp the inside stays linear, at half the step."""
+    ramp = np.arange(6.0) + 10 * np.arange(5.0)[:, None]
+    x = np.stack([ramp, -ramp])[None]
+    y = run("Deconvolution", 'convolution_param { num_output: 2 group: 2 kernel_size: 4 stride: 2 '
+                             'pad: 1 bias_term: false weight_filler { type: "bilinear" } }', x)
+    assert y.shape == (1, 2, 10, 12)
+    np.testing.assert_allclose(np.diff(y[0, 0, 1:-1, 1:-1], axis=1), 0.5)
+    np.testing.assert_allclose(np.diff(y[0, 1, 1:-1, 1:-1], axis=0), -5)
+
+
+def test_crop_and_reduction() -> None:
+    x = RNG.normal(size=(2, 3, 5, 6))
+    like = np.zeros((1, 1, 2, 3))
+    np.testing.assert_array_equal(run("Crop", "crop_param { offset: 2 offset: 3 }", x, like),
+                                  x[:, :, 2:4, 3:6])
+    np.testing.assert_array_equal(run("Crop", "", x, like), x[:, :, :2, :3])
+    for operation, function in (("SUM", np.sum), ("MEAN", np.mean),
+                                ("ASUM", lambda a, axis: np.abs(a).sum(axis)),
+                                ("SUMSQ", lambda a, axis: (a**2).sum(axis))):
+        y = run("Reduction", f"reduction_param {{ operation: {operation} axis: 1 coeff: 3 }}", x)
+        np.testing.assert_allclose(y, 3 * function(x, axis=(1, 2, 3)))
+
+
+def test_argmax_prefers_the_last_of_equals() -> None:
+    x = np.array([[[3.0, 1.0], [3.0, 7.0], [2.0, 7.0]]])  # (1, 3, 2)
+    np.testing.assert_array_equal(run("ArgMax", "argmax_param { axis: 1 }", x), [[[1, 2]]])
+    np.testing.assert_array_equal(run("ArgMax", "argmax_param { axis: 1 top_k: 2 }", x),
+                                  [[[1, 2], [0, 1]]])
+    np.testing.assert_array_equal(
+        run("ArgMax", "argmax_param { axis: 1 top_k: 2 out_max_val: true }", x),
+        [[[3, 7], [3, 7]]])
+    np.testing.assert_array_equal(run("ArgMax", "argmax_param { top_k: 3 }", x), [[[5, 3, 2]]])
+    np.testing.assert_array_equal(
+        run("ArgMax", "argmax_param { out_max_val: true }", x[..., None]), [[[[5]], [[7]]]])
+
+
+def test_accuracy_counts_by_rank() -> None:
+    score = np.array([[3.0, 3.0, 1.0], [0.0, 2.0, 5.0], [1.0, 1.0, 1.0], [9.0, 0.0, 0.0]])
+    labels = np.array([0, 1, 2, 255])
+    ignore = "accuracy_param { ignore_label: 255"
+    whole, each = run("Accuracy", f"{ignore} }}", score, labels, tops=2)
+    assert whole == pytest.approx(1 / 3)  # the tie of the first is lost to class 1
+    np.testing.assert_array_equal(each, [0, 0, 1])
+    assert run("Accuracy", f"{ignore} top_k: 2 }}", score, labels) == 1
+    with pytest.raises(ValueError, match="neither a class nor ignored"):
+        run("Accuracy", "", score, labels)
+
+
+def test_losses() -> None:
+    x, t = RNG.normal(0, 3, (2, 3, 4)), RNG.integers(0, 2, (2, 3, 4)).astype(float)
+    p = 1 / (1 + np.exp(-x))
+    terms = -(t * np.log(p) + (1 - t) * np.log(1 - p))
+    loss = run("SigmoidCrossEntropyLoss", "", x, t)
+    assert loss == pytest.approx(terms.sum() / 2)
+    loss = run("SigmoidCrossEntropyLoss", "loss_param { ignore_label: 0 normalize: true }", x, t)
+    assert loss == pytest.approx(terms[t == 1].mean())
+    assert run("SigmoidCrossEntropyLoss", "", np.array([[900.0, -900]]), np.array([[0, 1]])) == 1800
+    score, labels = RNG.normal(size=(3, 4)), np.array([2, 0, 3])
+    h = np.array([[max(0, 1 + (-v if k == label else v)) for k, v in enumerate(row)]
+                  for row, label in zip(score, labels, strict=True)])
+    assert run("HingeLoss", "", score, labels) == pytest.approx(h.sum() / 3)
+    assert run("HingeLoss", "hinge_loss_param { norm: L2 }", score, labels) == pytest.approx(
+        (h**2).sum() / 3)
+    with pytest.raises(ValueError, match="a label is not one of 4 classes"):
+        run("HingeLoss", "", score, labels + 2)
+
+
+@pytest.mark.parametrize(
+    ("type_", "options", "bottoms", "message"),
+    [
+        ("ArgMax", "argmax_param { axis: 1 top_k: 9 }", [X], "top_k: expected 1 to 4, got 9"),
+        ("Crop", "crop_param { offset: 3 }", [X, (1, 1, 3, 3)], "reaches beyond"),
+        ("Crop", "crop_param { offset: 1 offset: 1 offset: 1 }", [X, X], "3 offsets"),
+        ("Deconvolution", "convolution_param { num_output: 3 kernel_size: 1 pad: 4 }", [X],
+         "expected an image with something left but padding"),
+        ("LRN", "lrn_param { local_size: 4 }", [X], "local_size: expected an odd number, got 4"),
+        ("PReLU", "", [(3,)], "expected a bottom with channels"),
+        ("BatchNorm", "", [(3,)], "expected a bottom with channels"),
+        ("Log", "log_param { base: -3 }", [X], "base: expected a positive number or -1 for e"),
+        ("Accuracy", "accuracy_param { top_k: 0 }", [X, (2, 5, 6)], "top_k: expected at least 1"),
+        ("HingeLoss", "", [(4, 5), (3,)], "labels .* are not one for each sample"),
+        ("SigmoidCrossEntropyLoss", "", [(4, 5), (4,)], "differ in size"),
+        ("AbsVal", "blobs { shape { dim: 1 } }", [X], "blobs are read from caffemodels"),
+    ],
+)
+def test_what_does_not_fit(type_: str, options: str, bottoms: list, message: str) -> None:
+    with pytest.raises(FormatError, match=message):
+        single(type_, options, bottoms)
