@@ -26,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Examples
     --------
-    >>> main(["explore", "--size", "0", "photo.png"])
+    >>> main(["explore", "missing.png"])  # and a line on standard error
+    2
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments  # before or after the command's name
