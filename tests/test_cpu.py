@@ -36,6 +36,10 @@ def small_bands():
         patch.setattr(module("segaware_np.cpu.distance"), "_VALUES", 6)
         patch.setattr(module("segaware_np.cpu.distance"), "_CHANNELS", 2)
         patch.setattr(module("segaware_np.cpu.mask"), "_VALUES", 6)
+        patch.setattr(module("segaware_np.cpu.banded"), "_BLOCK", 3)
+        patch.setattr(module("segaware_np.cpu.banded"), "_HEIGHT", 2)
+        patch.setattr(module("segaware_np.cpu.banded"), "_VALUES", 200)
+        patch.setattr(module("segaware_np.cpu.masked_sum"), "_FEW", 2)
         patch.setattr(module("segaware_np.cpu.planes"), "_BYTES", 200)
         yield
 
@@ -123,6 +127,20 @@ def test_columns_and_masked_sums(p, need):
     (y,) = compare("masked_sum", p.x, mask, p.window)
     dy = np.random.default_rng(0).standard_normal(y.shape).astype(y.dtype)
     compare("masked_sum_grad", dy, p.x, mask, p.window, need & {"x", "mask"})
+
+
+@given(problems)
+def test_masked_sums_of_views_and_the_same_bits_for_any_threads(p):
+    x, mask = np.nan_to_num(p.x)[..., ::-1], np.nan_to_num(p.mask).swapaxes(2, 3).copy()
+    mask = mask.swapaxes(2, 3)
+    (y,) = compare("masked_sum", x, mask, p.window)
+    dy = np.broadcast_to(y[..., :1], y.shape)
+    several = compare("masked_sum_grad", dy, x, mask, p.window, {"x", "mask"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module("segaware_np.threads")._state, "count", 1)
+        one = cpu.masked_sum_grad(dy, x, mask, p.window, {"x", "mask"})
+        assert np.array_equal(cpu.masked_sum(x, mask, p.window), y)
+    assert all(np.array_equal(a, b) for a, b in zip(one, several, strict=True))
 
 
 @given(problems, st.sampled_from(["L1", "L2"]), st.booleans(), st.booleans(), st.booleans())

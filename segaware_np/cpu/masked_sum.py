@@ -1,9 +1,11 @@
-"""Masked sums in bands: one contraction over strided views of an image with zeros around it.
+"""Masked sums and their gradients as matrix products, see `banded`.
 
-Such a window may be large (13x13 with dilation 9 in the mean-field CRF), so the image is copied
-once onto a canvas on which no window leaves the memory; every band is then one `einsum`. With
-stride 1 the gradient of x is a masked sum as well: of dy, with the window and the mask turned
-round, ``dx[q] = sum_k m[k, q - delta_k] dy[q - delta_k]``.
+With X what a block of windows sees, D the banded matrix of its weights and Y its sums,
+``Y = X D^T``, and as for any matrix product ``dD = dY^T X`` and ``dX = dY D``. Of dD the bands are
+kept; in dX a pixel gathers from all blocks that see it.
+
+The zeros of D would carry a NaN or an infinity to windows that do not see it: such images take
+another road, and so do those of a few channels, for which no matrix is worth writing.
 """
 
 from __future__ import annotations
@@ -12,25 +14,35 @@ from collections.abc import Collection
 
 import numpy as np
 
-from segaware_np.cpu.bands import BandedWindows, overlap
+from segaware_np.cpu.banded import Banded, Index, Rows
+from segaware_np.cpu.bands import BandedWindows
 from segaware_np.cpu.workspace import scratch
 from segaware_np.ops import masked_sum as plain
 from segaware_np.threads import parallel
 from segaware_np.window import Pair, Window
 
+_FEW = 8  # channels
+
+Job = tuple[int, Rows]
+
 
 def masked_sum(x: np.ndarray, mask: np.ndarray, window: Window) -> np.ndarray:
     """Fast form of `segaware_np.ops.masked_sum.masked_sum`."""
-    canvas = _Canvas(x, window)
-    weights = mask.reshape(len(mask), *window.kernel, *mask.shape[2:])
+    few = x.shape[1] < _FEW and window.dilation[1] > window.stride[1]
+    if few or not _suit(x):
+        return _strided_sum(x, mask, window)
+    banded = Banded(window, x.shape[2:], x.dtype)
     y = np.empty((*x.shape[:2], *mask.shape[2:]), x.dtype)
 
-    def work(job: tuple[int, Pair]) -> None:
-        n, (first, stop) = job
-        out = y[n, :, first:stop]
-        _contract(canvas.look(n, (first, stop)), weights[n, :, :, first:stop], out, window)
+    def work(job: Job) -> None:
+        n, rows = job
+        seen = banded.seen(banded.cut(x[n], rows))
+        matrices = banded.matrices(rows)
+        for part, place in banded.steps(rows):
+            weights = banded.spread(mask[n], part, matrices)
+            banded.join(_product(seen[place], weights.swapaxes(2, 3)), y[n], part)
 
-    parallel(work, canvas.jobs)
+    parallel(work, _jobs(banded, x))
     return y
 
 
@@ -38,93 +50,82 @@ def masked_sum_grad(
     dy: np.ndarray, x: np.ndarray, mask: np.ndarray, window: Window, need: Collection[str]
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Fast form of `segaware_np.ops.masked_sum.masked_sum_grad`."""
-    dx = _x_grad(dy, x, mask, window) if "x" in need else None
-    return dx, _mask_grad(dy, x, window) if "mask" in need else None
+    if not _suit(dy, x):
+        return plain.masked_sum_grad(dy, x, mask, window, need)
+    banded = Banded(window, x.shape[2:], x.dtype)
+    dx = _x_grad(dy, mask, banded, x.shape) if "x" in need else None
+    return dx, _mask_grad(dy, x, banded, mask.shape) if "mask" in need else None
 
 
-def _mask_grad(dy: np.ndarray, x: np.ndarray, window: Window) -> np.ndarray:
-    canvas, (h, w) = _Canvas(x, window), x.shape[2:]
-    dmask = np.empty((len(x), *window.kernel, *dy.shape[2:]), x.dtype)
-    windows = BandedWindows(window, (h, w))
+def _x_grad(
+    dy: np.ndarray, mask: np.ndarray, banded: Banded, shape: tuple[int, ...]
+) -> np.ndarray:
+    dx = np.zeros(shape, dy.dtype)
 
-    def work(job: tuple[int, Pair]) -> None:
-        n, (first, stop) = job
-        out = dmask[n, :, :, first:stop]
-        seen = canvas.look(n, (first, stop))
-        np.einsum("cijyx,cyx->ijyx", seen, dy[n, :, first:stop], out=out)
-        windows.clear(out, (first, stop))
+    def work(job: Job) -> tuple[Index, np.ndarray]:
+        n, rows = job
+        tiles = banded.empty_tiles(dx.shape[1], rows)
+        tiles[:] = 0
+        seen, matrices = banded.seen(tiles), banded.matrices(rows)
+        for part, place in banded.steps(rows):
+            weights = banded.spread(mask[n], part, matrices)
+            arrived = _product(banded.split(dy[n], part), weights)
+            for row, values in zip(seen[place], arrived, strict=True):  # some see the same pixels
+                row += values
+        return banded.paste(tiles, dx[n], rows)
 
-    parallel(work, canvas.jobs)
-    return dmask.reshape(len(x), window.size, *dy.shape[2:])
-
-
-def _x_grad(dy: np.ndarray, x: np.ndarray, mask: np.ndarray, window: Window) -> np.ndarray:
-    (kh, kw), (ph, pw), (dh, dw) = window.kernel, window.pad, window.dilation
-    pad = dh * (kh - 1) - ph, dw * (kw - 1) - pw
-    if window.stride != (1, 1) or min(pad) < 0:
-        dx, _ = plain.masked_sum_grad(dy, x, mask, window, {"x"})
-        return np.asarray(dx)
-    turned = Window(window.kernel, 1, pad, window.dilation)
-    canvas = _Canvas(dy, turned)
-    weights = mask.reshape(len(mask), kh, kw, *mask.shape[2:])
-    dx = np.empty(x.shape, x.dtype)
-
-    def work(job: tuple[int, Pair]) -> None:
-        n, band = job
-        turned_weights = _turn(weights[n], window, band, x.shape[3])
-        _contract(canvas.look(n, band), turned_weights, dx[n, :, band[0] : band[1]], turned)
-
-    parallel(work, canvas.jobs)
+    jobs = _jobs(banded, dx)
+    for (n, _), (index, strip) in zip(jobs, parallel(work, jobs), strict=True):
+        dx[n][index] += strip
     return dx
 
 
-def _turn(weights: np.ndarray, window: Window, band: Pair, width: int) -> np.ndarray:
-    """``turned[-k, q] = weights[k, q - delta_k]`` for a band of image rows, 0 for no window."""
-    kh, kw, *count = weights.shape
-    out = scratch("weights", (kh, kw, band[1] - band[0], width), weights.dtype)
-    out[:] = 0
-    for i in range(kh):
-        up = window.pad[0] - i * window.dilation[0]
-        rows, from_rows = overlap(band[0] + up, band[1] + up, 0, count[0])
-        for j in range(kw):
-            left = window.pad[1] - j * window.dilation[1]
-            columns, from_columns = overlap(left, width + left, 0, count[1])
-            out[kh - 1 - i, kw - 1 - j, rows, columns] = weights[i, j, from_rows, from_columns]
-    return out
+def _mask_grad(
+    dy: np.ndarray, x: np.ndarray, banded: Banded, shape: tuple[int, ...]
+) -> np.ndarray:
+    dmask = np.empty(shape, x.dtype)
+
+    def work(job: Job) -> None:
+        n, rows = job
+        seen = banded.seen(banded.cut(x[n], rows))
+        for part, place in banded.steps(rows):
+            arrived = banded.split(dy[n], part)
+            banded.collect(_product(arrived.swapaxes(2, 3), seen[place]), dmask[n], part)
+
+    parallel(work, _jobs(banded, x))
+    return dmask
 
 
-def _contract(seen: np.ndarray, weights: np.ndarray, out: np.ndarray, window: Window) -> None:
-    """``out[c, y, x] = sum_ij seen[c, i, j, y, x] weights[i, j, y, x]``."""
-    # Where a step to the next tap is as long as a step to the next window, einsum would take the
-    # taps for its inner loop, six times slower: it then gets them one at a time.
-    taps = [slice(None)]
-    if window.dilation[1] == window.stride[1]:
-        taps = [slice(j, j + 1) for j in range(window.kernel[1])]
-    np.einsum("cijyx,ijyx->cyx", seen[:, :, taps[0]], weights[:, taps[0]], out=out)
-    for j in taps[1:]:
-        out += np.einsum("cijyx,ijyx->cyx", seen[:, :, j], weights[:, j])
+def _strided_sum(x: np.ndarray, mask: np.ndarray, window: Window) -> np.ndarray:
+    """The sums as they stand, by `einsum` on a strided view of an image with zeros around it."""
+    n, c, h, w = x.shape
+    count, (top, left) = mask.shape[2:], window.pad
+    bare = Window(window.kernel, window.stride, 0, window.dilation)
+    canvas = np.zeros((n, c, h + 2 * top, w + 2 * left), x.dtype)
+    canvas[:, :, top : top + h, left : left + w] = x
+    windows = BandedWindows(bare, canvas.shape[2:])
+    images = canvas.reshape(n, c, windows.pixels)
+    weights = mask.reshape(n, *window.kernel, *count)
+    y = np.empty((n, c, *count), x.dtype)
+
+    def work(job: tuple[int, Pair]) -> None:
+        image, (first, stop) = job
+        seen = windows.look(images[image], (first, stop))
+        out = y[image, :, first:stop]
+        np.einsum("cijyx,ijyx->cyx", seen, weights[image, :, :, first:stop], out=out)
+
+    parallel(work, [(image, band) for image in range(n) for band in windows.bands()])
+    return y
 
 
-class _Canvas:
-    """Images (N, C, H, W) with as many zeros around them as the windows see."""
+def _jobs(banded: Banded, x: np.ndarray) -> list[Job]:
+    return [(n, rows) for n in range(len(x)) for rows in banded.parts()]
 
-    def __init__(self, images: np.ndarray, window: Window) -> None:
-        n, c, h, w = images.shape
-        count = window.output_shape((h, w))
-        bare = Window(window.kernel, window.stride, 0, window.dilation)
-        height, width = (
-            (number - 1) * stride + dilation * (kernel - 1) + 1
-            for number, stride, dilation, kernel in zip(
-                count, bare.stride, bare.dilation, bare.kernel, strict=True
-            )
-        )
-        top, left = window.pad
-        self.windows = BandedWindows(bare, (height, width))
-        self.flat = np.zeros((n, c, height * width), images.dtype)
-        inner = self.flat.reshape(n, c, height, width)[:, :, top : top + h, left : left + w]
-        inner[:] = images[:, :, : inner.shape[2], : inner.shape[3]]
-        self.jobs = [(i, band) for i in range(n) for band in self.windows.bands()]
 
-    def look(self, n: int, band: Pair) -> np.ndarray:
-        """The windows of a band, (C, kh, kw, rows, Wo)."""
-        return self.windows.look(self.flat[n], band)
+def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    out = scratch("product", (*a.shape[:-1], b.shape[-1]), a.dtype)
+    return np.matmul(a, b, out=out)
+
+
+def _suit(*arrays: np.ndarray) -> bool:
+    return all(array.size > 0 and np.isfinite(array).all() for array in arrays)
