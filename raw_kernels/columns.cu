@@ -29,52 +29,104 @@ __global__ void im2col(const T* __restrict__ x, const T* __restrict__ mask,
   }
 }
 
-// The adjoint: dx[n,c,q] = sum over the windows p that see q under their offset k of
-// columns[n,c,k,p], times mask[n,k,p] if MASKED.
-//
-// SPREAD: every offset of a window has the same value; `columns` is (N, C, Ho, Wo).
-template <typename T, bool MASKED, bool SPREAD>
-__global__ void col2im(const T* __restrict__ columns, const T* __restrict__ mask,
-                       T* __restrict__ dx, Window window, Index planes, int channels) {
+// The adjoint of the columns without a mask: dx[n,c,q] = sum over the windows p that see q
+// under their offset k of columns[n,c,k,p].
+template <typename T>
+__global__ void col2im(const T* __restrict__ columns, T* __restrict__ dx, Window window,
+                       Index planes) {
   const int windows = window.windows(), size = window.size();
   for (Index i = first_item(); i < planes * window.pixels(); i += item_step()) {
-    const Index plane = i / window.pixels();
     const int q = i % window.pixels(), y = q / window.width, x = q % window.width;
-    const T* column = columns + plane * (SPREAD ? 1 : size) * windows;
-    const T* weight = mask + plane / channels * size * windows;
+    const T* column = columns + i / window.pixels() * size * windows;
     Accumulator<T> sum = 0;
     for (int row = 0, k = 0; row < window.kernel_h; ++row)
       for (int col = 0; col < window.kernel_w; ++col, ++k) {
         const int p = window.seen_from(y, x, row, col);
-        if (p < 0) continue;
-        const Accumulator<T> value = widen(column[(SPREAD ? 0 : (Index)k * windows) + p]);
-        sum += MASKED ? value * widen(weight[(Index)k * windows + p]) : value;
+        if (p >= 0) sum += widen(column[(Index)k * windows + p]);
       }
     dx[i] = T(sum);
   }
 }
 
-// dmask[n,k,p] (+)= sum_c columns[n,c,k,p] * x[n,c,p+delta_k], `columns` being the gradient
-// of the masked columns. ADD continues a sum over channels that come in several pieces,
-// which is why dmask is kept in the accumulator's precision.
-template <typename T, bool SPREAD, bool ADD>
-__global__ void mask_gradient(const T* __restrict__ columns, const T* __restrict__ x,
-                              Accumulator<T>* __restrict__ dmask, Window window,
-                              Index batch, int channels) {
-  const int windows = window.windows(), size = window.size();
-  const Index step = (Index)(SPREAD ? 1 : size) * windows;  // from one channel to the next
-  for (Index i = first_item(); i < batch * size * windows; i += item_step()) {
-    const int p = i % windows, k = i / windows % size;
-    const Index n = i / windows / size;
-    const int q = window.neighbour(window.corner(p), k / window.kernel_w, k % window.kernel_w);
-    Accumulator<T> sum = 0;
-    if (q >= 0) {
-      const T* column = columns + n * channels * step + (SPREAD ? 0 : (Index)k * windows) + p;
-      const T* image = x + n * channels * window.pixels() + q;
-      for (int c = 0; c < channels; ++c)
-        sum += widen(column[c * step]) * widen(image[(Index)c * window.pixels()]);
+// Both gradients of masked columns, in one pass over the gradient of the columns:
+//
+//   dx[n,c,q]     = sum_k mask[n,k,p] * columns[n,c,k,p]
+//   dmask[n,k,p] += sum_c columns[n,c,k,p] * x[n,c,q]          q = p + delta_k
+//
+// Of the windows at most one sees pixel q under offset k, and under k a window sees at most one
+// pixel. So whoever owns q owns the entries (k, p) that lead to it, too. A block owns 32 pixels,
+// and each of its warps CHANNELS channels; what the warps add to an entry of dmask meets in
+// shared memory, in a fixed order. dmask continues a sum over channels that come in several
+// pieces, which is why it has the accumulator's precision.
+//
+// dx and dmask may be null. SPREAD: every offset of a window has the same value; `columns` is
+// (N, C, Ho, Wo).
+constexpr int LANES = 32, WARPS = 8;
+
+template <typename T, bool SPREAD>
+__global__ void __launch_bounds__(LANES * WARPS)
+masked_columns_backward(const T* __restrict__ columns, const T* __restrict__ x,
+                        const T* __restrict__ mask, T* __restrict__ dx,
+                        Accumulator<T>* __restrict__ dmask, Window window, Index batch,
+                        int channels) {
+  typedef Accumulator<T> A;
+  constexpr int CHANNELS = 8, OFFSETS = 8;
+  // Two buffers: one is filled while slower warps still read the other.
+  __shared__ A shares[2][OFFSETS][WARPS][LANES];
+  int buffer = 0;
+
+  const int lane = threadIdx.x % LANES, warp = threadIdx.x / LANES, warps = blockDim.x / LANES;
+  const int windows = window.windows(), size = window.size(), pixels = window.pixels();
+  const int tiles = (pixels + LANES - 1) / LANES;
+  for (Index tile = blockIdx.x; tile < batch * tiles; tile += gridDim.x) {
+    const Index n = tile / tiles;
+    const int q = tile % tiles * LANES + lane;
+    auto window_of = [&](int k) {
+      if (q >= pixels || k >= size) return -1;
+      const int row = k / window.kernel_w, col = k % window.kernel_w;
+      return window.seen_from(q / window.width, q % window.width, row, col);
+    };
+    for (int round = 0; round < channels; round += warps * CHANNELS) {
+      const int c0 = round + warp * CHANNELS, count = min(CHANNELS, channels - c0);
+      const Index plane = n * channels + c0;
+      A here[CHANNELS] = {}, sum[CHANNELS] = {};
+#pragma unroll
+      for (int c = 0; c < CHANNELS; ++c)
+        if (c < count && q < pixels) here[c] = widen(x[(plane + c) * pixels + q]);
+
+      for (int k0 = 0; k0 < size; k0 += OFFSETS) {
+#pragma unroll 1
+        for (int k = k0; k < k0 + OFFSETS; ++k) {
+          const int p = window_of(k);
+          A share = 0;
+          if (p >= 0) {
+            const A weight = dx ? widen(mask[(n * size + k) * windows + p]) : A(0);
+            const Index step = (Index)(SPREAD ? 1 : size) * windows;  // to the next channel
+            const T* column = columns + plane * step + (SPREAD ? 0 : (Index)k * windows) + p;
+#pragma unroll
+            for (int c = 0; c < CHANNELS; ++c)
+              if (c < count) {
+                const A gradient = widen(column[c * step]);
+                sum[c] += weight * gradient;
+                share += gradient * here[c];
+              }
+          }
+          shares[buffer][k - k0][warp][lane] = share;
+        }
+        if (!dmask) continue;
+        __syncthreads();
+        for (int j = warp; j < OFFSETS; j += warps) {
+          const int p = window_of(k0 + j);
+          A total = 0;
+          for (int w = 0; w < warps; ++w) total += shares[buffer][j][w][lane];
+          if (p >= 0) dmask[(n * size + k0 + j) * windows + p] += total;
+        }
+        buffer ^= 1;
+      }
+#pragma unroll
+      for (int c = 0; c < CHANNELS; ++c)
+        if (dx && c < count && q < pixels) dx[(plane + c) * pixels + q] = T(sum[c]);
     }
-    dmask[i] = ADD ? dmask[i] + sum : sum;
   }
 }
 

@@ -32,8 +32,8 @@ _TILE = {"float": ("16", "32", "64"), "__half": ("16", "32", "64"), "double": ("
 CATALOG: dict[str, dict[str, tuple[tuple[str, ...] | Mapping[str, tuple[str, ...]], ...]]] = {
     "columns": {
         "im2col": (_FLAG,),
-        "col2im": (_FLAG, _FLAG),
-        "mask_gradient": (_FLAG, _FLAG),
+        "col2im": (),
+        "masked_columns_backward": (_FLAG,),
         "masked_sum": (_FLAG,),
     },
     "convolution": {

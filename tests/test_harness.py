@@ -12,7 +12,7 @@ import pytest
 
 from segaware_np import kernels
 from segaware_np.gpu.geometry import window_struct
-from segaware_np.ops import columns, segaware_convolution
+from segaware_np.ops import columns, masked_sum, segaware_convolution
 from segaware_np.testing.cuda import emulate, fake_cupy, nvrtc, report
 from segaware_np.window import Window
 
@@ -65,6 +65,21 @@ def run_convolution(code: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return have.get(), want
 
 
+def run_gradients(code: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """One launch of the kernel whose warps meet in shared memory, of several tiles a block."""
+    random, window = np.random.default_rng(seed), Window.same(3)
+    dy, x = (random.standard_normal((2, 20, 5, 9)) for _ in range(2))
+    mask, need = random.uniform(size=(2, 9, 5, 9)), frozenset({"x", "mask"})
+    want = masked_sum.masked_sum_grad(dy, x, mask, window, need)
+    arrays = (fake_cupy.asarray(np.ascontiguousarray(a, "f")) for a in (dy, x, mask))
+    have = [fake_cupy.asarray(np.zeros(a.shape, "f")) for a in want]
+    arguments = (*arrays, *have, window_struct(window, (5, 9)), np.int64(2), np.int32(20))
+    module(code, "masked_columns_backward<float, true>")((2,), (96,), arguments)
+    return tuple(
+        np.concatenate([a.ravel() for a in pair]) for pair in ([h.get() for h in have], want)
+    )
+
+
 def run_row_sum(code: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """One launch of a reduction with shuffles, shared memory and an atomic counter."""
     x = np.random.default_rng(seed).standard_normal((9, 70)).astype("f")
@@ -103,6 +118,7 @@ def find(run: Callable, code: str, build: str | None, seeds: int = 12) -> str:
 
 IM2COL, CONVOLUTION = kernels.source_code("columns"), kernels.source_code("convolution")
 SOUND = {"im2col": (run_im2col, IM2COL), "convolution": (run_convolution, CONVOLUTION)}
+SOUND |= {"gradients": (run_gradients, IM2COL)}
 SOUND |= {"row_sum": (run_row_sum, ROW_SUM), "huge_plane": (run_huge_plane, IM2COL)}
 
 
@@ -161,6 +177,8 @@ BUGS = {
     "missing last barrier": Bug(
         "convolution", "__syncthreads();  // the next tile", "// the next tile", "wrong result"
     ),
+    "one buffer where two are needed": Bug("gradients", "buffer ^= 1;", "", "data race", "thread"),
+    "a share of one warp left out": Bug("gradients", "w < warps", "w < warps - 1", "wrong result"),
     "shared memory too small": Bug(
         "row_sum", "part[BLOCK / 32]", "part[BLOCK / 32 - 1]", "overflow|out of bounds", "address"
     ),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from gpu_checks import CHECKS, Bench, Case, cases
+from gpu_checks import CHECKS, Bench, Case, assert_near, cases
 from hypothesis import HealthCheck, given, settings
 
 from segaware_np import gpu, kernels
+from segaware_np.ops.masked_sum import masked_sum_grad
 from segaware_np.ops.segaware_convolution import segaware_convolution
 from segaware_np.window import Window
 
@@ -49,6 +50,16 @@ def test_tensor_cores_add_up_what_tf32_can_hold(cupy, monkeypatch, outputs: int)
     np.testing.assert_allclose(have.get(), want, atol=1e-5)
     if hasattr(cupy, "launches"):
         assert cupy.launches[-1] == "convolution_tf32<float, true>"
+
+
+def test_mask_gradient_of_more_channels_than_a_block_holds(cupy) -> None:
+    random, window = np.random.default_rng(0), Window.same(3)
+    x, dy = (random.standard_normal((2, 70, 5, 7), "f") for _ in range(2))
+    mask, need = random.random((2, 9, 5, 7), "f"), frozenset({"x", "mask"})
+    want = masked_sum_grad(*(a.astype("d") for a in (dy, x, mask)), window, need)
+    have = gpu.masked_sum_grad(*map(cupy.asarray, (dy, x, mask)), window, need)
+    for a, b in zip(have, want, strict=True):
+        assert_near(a.get(), b, 1e-5)
 
 
 def test_nothing_is_launched_for_nothing(cupy, monkeypatch) -> None:

@@ -19,7 +19,18 @@ def im2col(x: Array, window: Window) -> Array:
 
 def col2im(cols: Array, shape: Pair, window: Window) -> Array:
     """Fast form of `segaware_np.ops.columns.col2im`."""
-    return masked_image(cols, None, shape, window)
+    xp = array_module(cols)
+    x = xp.empty((*cols.shape[:2], *shape), cols.dtype)
+    launch(
+        "col2im",
+        (cols.dtype,),
+        x.size,
+        xp.ascontiguousarray(cols),
+        x,
+        window_struct(window, shape),
+        np.int64(x.shape[0] * x.shape[1]),
+    )
+    return x
 
 
 def masked_columns(x: Array, mask: Array | None, window: Window, first: int, count: int) -> Array:
@@ -46,50 +57,40 @@ def masked_columns(x: Array, mask: Array | None, window: Window, first: int, cou
     return cols
 
 
-def masked_image(
-    cols: Array, mask: Array | None, shape: Pair, window: Window, spread: bool = False
-) -> Array:
-    """Return the image that gathers columns, times the mask: the adjoint of `masked_columns`.
+def masked_columns_grad(
+    dcols: Array,
+    x: Array,
+    mask: Array,
+    dmask: Array | None,
+    window: Window,
+    *,
+    need_x: bool,
+    spread: bool = False,
+) -> Array | None:
+    """Return the gradient of x, if needed, and add to `dmask`, if given, that of the mask.
 
-    cols (N, C, K, Ho, Wo), or with `spread` (N, C, Ho, Wo) standing for every k -> (N, C, H, W)
-    """
-    xp = array_module(cols)
-    n, c = cols.shape[:2]
-    dx = xp.empty((n, c, *shape), cols.dtype)
-    launch(
-        "col2im",
-        (cols.dtype, mask is not None, spread),
-        dx.size,
-        xp.ascontiguousarray(cols),
-        None if mask is None else xp.ascontiguousarray(mask),
-        dx,
-        window_struct(window, shape),
-        np.int64(n * c),
-        np.int32(c),
-    )
-    return dx
-
-
-def add_mask_gradient(
-    dmask: Array, dcols: Array, x: Array, window: Window, *, spread: bool = False, more: bool
-) -> None:
-    """Write into `dmask`, or with `more` add to it, ``sum_c dcols[n, c, k] x[n, c, p + delta_k]``.
-
-    `dmask` (N, K, Ho, Wo) has the precision of sums: float32 for float16 columns.
+    dcols (N, C, K, Ho, Wo), or with `spread` (N, C, Ho, Wo) standing for every k; x and its
+    gradient (N, C, H, W); dmask (N, K, Ho, Wo) in the precision of sums (`sum_dtype`).
     """
     xp = array_module(x)
     n, c, *shape = x.shape
+    dx = xp.empty(x.shape, x.dtype) if need_x else None
+    block = 32 * min(8, max(1, -(-c // 8)))  # a warp for eight channels, as in columns.cu
     launch(
-        "mask_gradient",
-        (x.dtype, spread, more),
-        dmask.size,
+        "masked_columns_backward",
+        (x.dtype, spread),
+        n * -(-(shape[0] * shape[1]) // 32) * block,
         xp.ascontiguousarray(dcols),
         xp.ascontiguousarray(x),
+        xp.ascontiguousarray(mask),
+        dx,
         dmask,
         window_struct(window, shape),
         np.int64(n),
         np.int32(c),
+        block=block,
     )
+    return dx
 
 
 def masked_sum(x: Array, mask: Array, window: Window) -> Array:
@@ -120,14 +121,13 @@ def masked_sum_grad(
     dy: Array, x: Array, mask: Array, window: Window, need: frozenset[str]
 ) -> tuple[Array | None, Array | None]:
     """Return the gradients ``(dx, dmask)`` of `masked_sum`, None where not needed."""
-    dx = dmask = None
-    if "x" in need:
-        dx = masked_image(dy, mask, x.shape[2:], window, spread=True)
+    dmask = None
     if "mask" in need:
-        dmask = array_module(x).empty(mask.shape, sum_dtype(x.dtype))
-        add_mask_gradient(dmask, dy, x, window, spread=True, more=False)
-        dmask = dmask.astype(x.dtype, copy=False)
-    return dx, dmask
+        dmask = array_module(x).zeros(mask.shape, sum_dtype(x.dtype))
+    dx = None
+    if need:
+        dx = masked_columns_grad(dy, x, mask, dmask, window, need_x="x" in need, spread=True)
+    return dx, None if dmask is None else dmask.astype(x.dtype, copy=False)
 
 
 def sum_dtype(dtype: np.dtype) -> np.dtype:

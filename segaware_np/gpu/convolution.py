@@ -19,9 +19,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from segaware_np.gpu.columns import (
-    add_mask_gradient,
+    col2im,
     masked_columns,
-    masked_image,
+    masked_columns_grad,
     sum_dtype,
     sum_offsets,
 )
@@ -189,10 +189,13 @@ def _backward(
             transposed = taps[:, :, part].reshape(groups, outputs, -1).swapaxes(1, 2)
             dcols = xp.matmul(transposed, outer[some])
             dcols = dcols.reshape(count, -1, window.size, *dy.shape[2:])
-            if dmask is not None:
-                add_mask_gradient(dmask[some], dcols, piece, window, more=True)
+            if mask is None:
+                gathered = col2im(dcols, shape, window)
+            else:
+                gathered = masked_columns_grad(
+                    dcols, piece, mask[some], _part(dmask, some), window, need_x=dx is not None
+                )
             if dx is not None:
-                gathered = masked_image(dcols, _part(mask, some), shape, window)
                 dx.reshape(image.shape)[some, :, part] = gathered.reshape(count, groups, -1, *shape)
         if dtaps is not None:
             cols = masked_columns(piece, _part(mask, some), window, 0, windows)
@@ -221,8 +224,8 @@ def _pieces(samples: int, items: int, item_bytes: int, room: int) -> Iterator[tu
             )
 
 
-def _part(mask: Array | None, some: slice) -> Array | None:
-    return None if mask is None else mask[some]
+def _part(array: Array | None, some: slice) -> Array | None:
+    return None if array is None else array[some]
 
 
 def _room(x: Array) -> int:
