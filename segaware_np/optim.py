@@ -7,6 +7,9 @@ A step does, in this order:
 3. add the weight decay, ``decay * decay_mult * w`` (L2) or ``decay * decay_mult * sign(w)`` (L1);
 4. turn the gradient ``g`` into an update by the solver's rule, with ``rate = lr * lr_mult``;
 5. subtract the update from the parameter ``w``.
+
+The rules, in Caffe's form: Polyak 1964 (`SGD`), Nesterov 1983, Duchi et al. 2011 (`AdaGrad`),
+Tieleman and Hinton 2012 (`RMSProp`), Zeiler 2012 (`AdaDelta`), Kingma and Ba 2015 (`Adam`).
 """
 
 from __future__ import annotations
@@ -15,11 +18,12 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from segaware_np.files import differing_arrays
+from segaware_np.layers import Parameter
 from segaware_np.options import (
     COUNT,
     FRACTION,
@@ -32,9 +36,6 @@ from segaware_np.options import (
 )
 from segaware_np.policies import Fixed, Policy
 from segaware_np.xp import Array, array_module
-
-if TYPE_CHECKING:
-    from segaware_np.layers import Parameter
 
 _CPU_BLOCK = 1 << 17  # elements: what one block of a step touches stays in a cache
 _DONE = Range("an integer of at least 0", lambda value: value >= 0, COUNT.kind)
@@ -76,9 +77,6 @@ class Optimizer(ABC):
 
     Examples
     --------
-    A solver of one's own takes an update:
-
-    >>> from segaware_np.layers import Parameter
     >>> w = Parameter(np.array([1.0, -1.0]))
     >>> w.accumulate(np.array([3.0, 4.0]))
     >>> solver = SGD({"w": w}, lr=0.1, momentum=0.0, clip_norm=1.0)
@@ -218,15 +216,9 @@ class SGD(Optimizer):
     Parameters
     ----------
     momentum : float
-        In [0, 1).
-
-    Notes
-    -----
-    Polyak (1964), as Caffe computes it; every solver here is checked against Caffe's formulas.
 
     Examples
     --------
-    >>> from segaware_np.layers import Parameter
     >>> w = Parameter(np.array([1.0]))
     >>> solver = SGD({"w": w}, lr=0.5, momentum=0.5)
     >>> for _ in range(2):
@@ -255,13 +247,8 @@ class Nesterov(SGD):
 
     ``v' = momentum v + rate g``,  ``w <- w - ((1 + momentum) v' - momentum v)``
 
-    Notes
-    -----
-    Nesterov (1983), as Caffe computes it.
-
     Examples
     --------
-    >>> from segaware_np.layers import Parameter
     >>> w = Parameter(np.array([1.0]))
     >>> w.grad[:] = 1.0
     >>> _ = Nesterov({"w": w}, lr=0.5, momentum=0.5).step()
@@ -286,17 +273,11 @@ class AdaGrad(Optimizer):
     Parameters
     ----------
     delta : float
-        Above 0.
-
-    Notes
-    -----
-    Duchi, Hazan, Singer (JMLR 12, 2011), as Caffe computes it.
 
     Examples
     --------
     The first step is as long as the rate, whatever the gradient:
 
-    >>> from segaware_np.layers import Parameter
     >>> w = Parameter(np.array([1.0, 1.0]))
     >>> w.grad[:] = [4.0, -0.1]
     >>> _ = AdaGrad({"w": w}, lr=0.5).step()
@@ -332,17 +313,10 @@ class RMSProp(AdaGrad):
     Parameters
     ----------
     delta : float
-        Above 0.
     rms_decay : float
-        In [0, 1).
-
-    Notes
-    -----
-    Tieleman, Hinton (Coursera lecture 6.5, 2012), as Caffe computes it.
 
     Examples
     --------
-    >>> from segaware_np.layers import Parameter
     >>> w = Parameter(np.array([1.0]))
     >>> w.grad[:] = 4.0
     >>> _ = RMSProp({"w": w}, lr=0.1, rms_decay=0.75).step()
@@ -367,17 +341,10 @@ class AdaDelta(Optimizer):
     Parameters
     ----------
     momentum : float
-        In [0, 1).
     delta : float
-        Above 0.
-
-    Notes
-    -----
-    Zeiler (arXiv 1212.5701), as Caffe computes it.
 
     Examples
     --------
-    >>> from segaware_np.layers import Parameter
     >>> w = Parameter(np.array([1.0]))
     >>> w.grad[:] = 4.0
     >>> _ = AdaDelta({"w": w}, momentum=0.75, delta=1.0).step()
@@ -416,19 +383,12 @@ class Adam(Optimizer):
     Parameters
     ----------
     momentum, momentum2 : float
-        In [0, 1).
     delta : float
-        Above 0.
-
-    Notes
-    -----
-    Kingma, Ba (ICLR 2015), as Caffe computes it.
 
     Examples
     --------
     The first step is as long as the rate, whatever the gradient:
 
-    >>> from segaware_np.layers import Parameter
     >>> w = Parameter(np.array([1.0, 1.0]))
     >>> w.grad[:] = [4.0, -0.1]
     >>> _ = Adam({"w": w}, lr=0.25).step()

@@ -1,11 +1,8 @@
-"""The pages: links to code are alive, code blocks run, and every public name is documented."""
+"""The pages: links to code are alive, code blocks run, and the site builds."""
 
 import ast
-import doctest
 import importlib
-import inspect
 import os
-import pkgutil
 import re
 import shutil
 import subprocess
@@ -15,13 +12,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-import segaware_np
-
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(page for page in DOCS.rglob("*.md") if not page.is_relative_to(DOCS / "_build"))
 NAMES = [str(page.relative_to(DOCS)) for page in PAGES]
 CUPY = {"gpu.md"}  # its blocks need a GPU
-INNER = ("cpu", "gpu", "commands", "raw_kernels")  # forms of public functions, and the program
 
 
 def find(name):
@@ -89,80 +83,3 @@ def test_derivations_show_code_for_every_equation():
         if page.name != "index.md":
             assert text.count("{literalinclude}") >= 1, page.name
             assert "Code: {py:func}" in text, page.name
-
-
-# ---- the reference ------------------------------------------------------------------------------
-
-
-def reference():
-    """Modules that the reference lists."""
-    return re.findall(
-        r"^   (segaware_np[\w.]*)$", (DOCS / "reference.md").read_text(), re.MULTILINE
-    )
-
-
-def public(module):
-    """Public names of a module: its ``__all__``, or what it defines without an underscore."""
-    if hasattr(module, "__all__"):
-        return [n for n in module.__all__ if not inspect.ismodule(getattr(module, n))]
-    return [
-        name
-        for name, thing in vars(module).items()
-        if not name.startswith("_")
-        and (inspect.isfunction(thing) or inspect.isclass(thing))
-        and thing.__module__ == module.__name__
-    ]
-
-
-def walk():
-    """All modules of the library but the inner rooms."""
-    for found in pkgutil.walk_packages(segaware_np.__path__, "segaware_np."):
-        room = found.name.split(".")[1]
-        if room not in INNER and not room.startswith("_"):
-            yield importlib.import_module(found.name)
-
-
-@pytest.mark.parametrize("name", reference())
-def test_every_public_name_has_a_docstring(name):
-    module = importlib.import_module(name)
-    assert inspect.getdoc(module)
-    names = public(module)
-    things = {n: getattr(module, n) for n in names}
-    things |= {
-        f"{n}.{key}": member
-        for n, thing in things.items()
-        if inspect.isclass(thing) and thing.__module__.startswith("segaware_np")
-        for key, member in vars(thing).items()
-        if not key.startswith("_") and inspect.isfunction(member)
-    }
-    bare = [
-        n
-        for n, thing in things.items()
-        if callable(thing) and not (inspect.getdoc(thing) or "").strip()
-    ]
-    assert bare == []
-
-
-def test_every_public_name_is_in_the_reference():
-    """Exceptions: none. What a listed package exports need not be listed again."""
-    listed = set(reference())
-    exported = {id(getattr(m, n)) for m in map(importlib.import_module, listed) for n in public(m)}
-    lost = []
-    for module in walk():
-        package = module.__name__.rpartition(".")[0]
-        inside = package in listed and hasattr(importlib.import_module(package), "__all__")
-        if module.__name__ in listed or inside:
-            continue  # a package with ``__all__`` says itself what of its modules is public
-        lost += [
-            f"{module.__name__}.{n}"
-            for n in public(module)
-            if id(getattr(module, n)) not in exported
-        ]
-    assert lost == []
-
-
-@pytest.mark.parametrize("name", sorted(module.__name__ for module in walk()))
-def test_examples_in_docstrings_run(name):
-    module = importlib.import_module(name)
-    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-    assert doctest.testmod(module, optionflags=flags).failed == 0
