@@ -9,7 +9,7 @@ import pytest
 
 from segaware_np.caffe import Net
 from segaware_np.caffe.fusion import FusedStep
-from segaware_np.files import FormatError
+from segaware_np.files import FormatError, save_arrays
 
 RNG = np.random.default_rng(5)
 
@@ -360,6 +360,26 @@ def test_weights_round_trip(tmp_path: Path) -> None:
         for name, blob in source.learned().items():
             assert target.learned()[name].data.tobytes() == blob.data.tobytes()
     assert Net(data() + conv("c1", "x") + conv("new", "c1")).copy_from(path) == ["c1"]
+
+
+@pytest.mark.parametrize("name", ["net.npz", "net.safetensors"])
+def test_weights_in_files_of_arrays(tmp_path: Path, name: str) -> None:
+    if name.endswith("safetensors"):
+        pytest.importorskip("safetensors")
+    text, path = data() + conv("c1", "x") + conv("c/2", "c1", "kernel_size: 1"), tmp_path / name
+    source = Net(text, seed=1)
+    source.save(path)
+    target = Net(text, path, seed=2)
+    for key, blob in source.learned().items():
+        np.testing.assert_array_equal(target.learned()[key].data, blob.data)
+    for arrays, metadata in (({"c1": np.ones(3)}, {}), ({"c1/0": np.array("text")}, {})):
+        if name.endswith("npz"):
+            save_arrays(path, arrays, metadata)
+            with pytest.raises(FormatError, match="expected arrays of numbers named LAYER/NUMBER"):
+                source.copy_from(path)
+    for odd in (None, 3, [1, ["c1"], [[], {}]]):  # of another hand
+        save_arrays(path, {"c1/0": np.ones((3, 2, 3, 3)), "c1/1": np.ones(3)}, {"layers": odd})
+        assert target.copy_from(path) == ["c1"]
 
 
 def test_weights_that_do_not_fit(tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ class Net:
     path_or_text : path-like or str
         The description, or the file that holds it.
     weights : path-like, optional
-        A caffemodel to start from; else parameters are drawn as the fillers say.
+        A caffemodel to start from, or what ``segaware caffe convert`` made of one (``.npz``,
+        ``.safetensors``); else parameters are drawn as the fillers say.
     phase : {"TRAIN", "TEST"}
     dtype : {"float32", "float64"}
     xp : module
@@ -184,7 +185,7 @@ class Net:
         return dict(found.values())
 
     def copy_from(self, path: str | os.PathLike[str]) -> list[str]:
-        """Take over the parameters of a caffemodel for all layers of the same name.
+        """Take over the parameters of a file for all layers of the same name.
 
         Returns the names of those layers. Raises ValueError, and changes nothing, if none has
         its name there or shapes differ; FormatError if the file is damaged.
@@ -192,7 +193,7 @@ class Net:
         return load_weights(path, self._graph.steps, self._context)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all parameters as a caffemodel."""
+        """Write all parameters: as ``.npz`` or ``.safetensors`` if so named, else a caffemodel."""
         save_weights(path, self._graph.steps, self.name)
 
     def share_from(self, other: Net) -> None:

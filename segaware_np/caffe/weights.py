@@ -1,9 +1,11 @@
-"""A network's parameters in and out of caffemodel files."""
+"""A network's parameters in and out of files: caffemodel, .npz, .safetensors."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,18 +13,60 @@ from segaware_np.caffe.blobs import Shape
 from segaware_np.caffe.graph import Step
 from segaware_np.caffe.layer import Context
 from segaware_np.caffe.wire import LayerWeights, read_caffemodel, write_caffemodel
+from segaware_np.files import FormatError, load_arrays, save_arrays
+
+_ARRAYS = (".npz", ".safetensors")  # files of arrays LAYER/NUMBER; all others are caffemodels
+
+
+def read_layers(path: str | os.PathLike[str]) -> list[LayerWeights]:
+    """Read the parameters of all layers in a file, of the kind that its suffix names.
+
+    Raises FileNotFoundError if it is missing, FormatError if it is damaged or of another kind.
+    """
+    if Path(path).suffix not in _ARRAYS:
+        return read_caffemodel(path)
+    arrays, metadata = load_arrays(path)
+    found: dict[str, dict[int, np.ndarray]] = {}
+    for name, array in arrays.items():
+        layer, _, number = name.rpartition("/")
+        if not (layer and number.isdecimal()) or array.dtype.kind not in "fiu":
+            raise FormatError(f"{path}: expected arrays of numbers named LAYER/NUMBER, "
+                              f"got {name!r} of {array.dtype}")
+        found.setdefault(layer, {})[int(number)] = array
+    types = _types(metadata.get("layers"))
+    order = [*(name for name in types if name in found), *(n for n in found if n not in types)]
+    return [LayerWeights(name, types.get(name, ""), [found[name][k] for k in sorted(found[name])])
+            for name in order]
+
+
+def write_layers(
+    path: str | os.PathLike[str], layers: Sequence[LayerWeights], name: str = ""
+) -> None:
+    """Write parameters to a file of the kind that its suffix names; it appears whole or not."""
+    if Path(path).suffix not in _ARRAYS:
+        write_caffemodel(path, layers, name)
+        return
+    arrays = {f"{layer.name}/{k}": blob for layer in layers for k, blob in enumerate(layer.blobs)}
+    save_arrays(path, arrays, {"layers": [[layer.name, layer.type] for layer in layers]})
+
+
+def _types(known: Any) -> dict[str, str]:
+    """The layers' types by their names, in order, of a file that holds them."""
+    pairs = known if isinstance(known, list) else []
+    return {str(pair[0]): str(pair[1])
+            for pair in pairs if isinstance(pair, list) and len(pair) == 2}
 
 
 def load_weights(
     path: str | os.PathLike[str], steps: Sequence[Step], context: Context
 ) -> list[str]:
-    """Copy parameters from a caffemodel into the first layer of each name; all or nothing.
+    """Copy parameters from a file into the first layer of each name; all or nothing.
 
     Returns the names of the layers found.
     """
     targets = {step.layer.name: step.layer for step in reversed(steps)}
     copies, found = [], []
-    for source in read_caffemodel(path):
+    for source in read_layers(path):
         layer = targets.get(source.name)
         if layer is None:
             continue
@@ -49,7 +93,7 @@ def save_weights(path: str | os.PathLike[str], steps: Sequence[Step], name: str)
         for s in steps
         if s.layer.params
     ]
-    write_caffemodel(path, layers, name)
+    write_layers(path, layers, name)
 
 
 def share_weights(source: Sequence[Step], target: Sequence[Step]) -> None:
