@@ -177,7 +177,7 @@ BUGS = {
     "missing last barrier": Bug(
         "convolution", "__syncthreads();  // the next tile", "// the next tile", "wrong result"
     ),
-    "one buffer where two are needed": Bug("gradients", "buffer ^= 1;", "", "data race", "thread"),
+    "one buffer where two are needed": Bug("gradients", "buffer ^= 1;", "", "wrong result"),
     "a share of one warp left out": Bug("gradients", "w < warps", "w < warps - 1", "wrong result"),
     "shared memory too small": Bug(
         "row_sum", "part[BLOCK / 32]", "part[BLOCK / 32 - 1]", "overflow|out of bounds", "address"
