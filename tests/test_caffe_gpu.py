@@ -8,6 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 from caffe_cases import cases, check_network
+from test_caffe_layers import CASES, away_from_kinks
 
 from segaware_np.caffe import Net, Solver
 from segaware_np.caffe.published import segaware_vgg16
@@ -18,6 +19,29 @@ pytest_plugins = "segaware_np.testing.cuda.plugin"
 @pytest.mark.parametrize("path", cases(solver=False))
 def test_network(cupy: ModuleType, path: Path) -> None:
     check_network(path, "float32", fuse=True, xp=cupy)
+
+
+@pytest.mark.parametrize(("type_", "options", "bottoms"), CASES,
+                         ids=[f"{type_}-{i}" for i, (type_, *_) in enumerate(CASES)])
+def test_layer(cupy: ModuleType, type_: str, options: str, bottoms: list) -> None:
+    """Each layer type by itself gives what it gives with NumPy."""
+    arrays = [b if isinstance(b, np.ndarray) else away_from_kinks(b).astype("f4") for b in bottoms]
+    inputs = {f"b{i}": array for i, array in enumerate(arrays)}
+    text = "".join(f'input: "{name}" input_shape {{ {" ".join(f"dim: {d}" for d in a.shape)} }} '
+                   for name, a in inputs.items())
+    read = " ".join(f'bottom: "{name}"' for name in inputs)
+    text += f'layer {{ name: "l" type: "{type_}" {read} top: "y" {options} }}'
+    found = []
+    for xp in (np, cupy):
+        net = Net("force_backward: true " + text, phase="TRAIN", xp=xp)
+        tops = net.forward({name: xp.asarray(array) for name, array in inputs.items()})
+        back = net.backward({name: xp.ones_like(top) for name, top in tops.items()})
+        diffs = {name: blob.diff for name, blob in net.learned().items()}
+        found.append({f"{kind} {name}": array if xp is np else cupy.asnumpy(array)
+                      for kind, arrays in (("top", tops), ("back", back), ("param", diffs))
+                      for name, array in arrays.items()})
+    for name, want in found[0].items():
+        np.testing.assert_allclose(found[1][name], want, 1e-3, 1e-5, err_msg=name)
 
 
 def test_training_and_its_files(cupy: ModuleType, tmp_path: Path) -> None:
