@@ -83,6 +83,35 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
         return labels // _GREY_STEP.get(picture.info["stored_mode"], 1)
 
 
+def read_palette(path: str | os.PathLike[str]) -> np.ndarray | None:
+    """Read the colours of a label map, (n, 3) uint8; None if it is grey.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    (n, 3) uint8 array or None
+
+    Raises
+    ------
+    FileNotFoundError, FormatError
+        As for `read_labels`.
+
+    Examples
+    --------
+    >>> write_labels("labels.png", np.array([[0, 1]]))
+    >>> read_palette("labels.png")[:2].tolist()
+    [[0, 0, 0], [128, 0, 0]]
+    """
+    with _decoded(path) as picture:
+        if picture.mode != "P":
+            return None
+        colours = np.array(picture.getpalette(), np.uint8).reshape(-1, 3)
+    return None if (colours == colours[:, :1]).all() else colours
+
+
 @contextmanager
 def _decoded(path: str | os.PathLike[str]) -> Iterator[Any]:
     """The loaded Pillow image; whatever a decoder trips over becomes a FormatError."""
@@ -126,13 +155,17 @@ def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
     _save(path, require("PIL.Image", extra="images").fromarray(image))
 
 
-def write_labels(path: str | os.PathLike[str], labels: np.ndarray) -> None:
-    """Write a label map, integer (H, W) in 0..255, as a PNG with the palette of PASCAL VOC.
+def write_labels(
+    path: str | os.PathLike[str], labels: np.ndarray, palette: np.ndarray | None = None
+) -> None:
+    """Write a label map, integer (H, W) in 0..255, as a PNG with a palette.
 
     Parameters
     ----------
     path : path-like
     labels : (H, W) integer array
+    palette : (n, 3) uint8 array, optional
+        Colours of the first labels; the others have those of PASCAL VOC.
 
     Raises
     ------
@@ -152,7 +185,7 @@ def write_labels(path: str | os.PathLike[str], labels: np.ndarray) -> None:
     if Path(path).suffix.lower() != ".png":
         raise ValueError(f"path: expected a name ending in .png, got {Path(path).name}")
     picture = require("PIL.Image", extra="images").fromarray(labels.astype(np.uint8))
-    picture.putpalette(voc_palette().ravel())
+    picture.putpalette(_colours(palette).ravel())
     _save(path, picture)
 
 
@@ -172,6 +205,7 @@ def overlay(
     *,
     strength: float = 0.5,
     ignore_label: int | None = 255,
+    palette: np.ndarray | None = None,
 ) -> np.ndarray:
     """Tint a picture with the palette's colours of its labels.
 
@@ -186,6 +220,8 @@ def overlay(
     strength : float
         From 0 (the picture) to 1 (the labels).
     ignore_label : int, optional
+    palette : (n, 3) uint8 array, optional
+        As for `write_labels`.
 
     Returns
     -------
@@ -210,7 +246,7 @@ def overlay(
     weight = np.full(labels.shape, strength, np.float32)
     if ignore_label is not None:
         weight[labels == ignore_label] = 0
-    tint = voc_palette()[labels].astype(np.float32) - image
+    tint = _colours(palette)[labels].astype(np.float32) - image
     return np.rint(image + weight[..., None] * tint).astype(np.uint8)
 
 
@@ -234,6 +270,15 @@ def voc_palette() -> np.ndarray:
         channel, level = bit % 3, 7 - bit // 3
         palette[:, channel] |= ((labels >> bit & 1) << level).astype(np.uint8)
     return palette
+
+
+def _colours(palette: np.ndarray | None) -> np.ndarray:
+    """256 colours, the first as given."""
+    colours = voc_palette()
+    if palette is not None:
+        check_array("palette", palette, ("n", 3), kind="integer")
+        colours[: len(palette)] = palette[:256]
+    return colours
 
 
 def _check_picture(image: np.ndarray) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from segaware_np.files import FormatError, naming
 
@@ -30,7 +30,7 @@ class Log:
     Raises
     ------
     OSError
-        If the file cannot be written.
+        If the file cannot be written, or another process writes it.
     FormatError
         If it is there and is no such log.
 
@@ -45,6 +45,7 @@ class Log:
     def __init__(self, path: str | os.PathLike[str], iteration: int = 0) -> None:
         self._path = Path(path)
         self._file = open(self._path, "ab")  # noqa: SIM115 (closed by __exit__)
+        _lock(self._file, self._path)
         kept = [end for end, record in _lines(self._path) if record["iteration"] <= iteration]
         self._file.truncate(max(kept, default=0))
         if self._path.suffix == ".csv" and not kept:
@@ -73,6 +74,18 @@ class Log:
 
     def __exit__(self, *error: object) -> None:
         self._file.close()
+
+
+def _lock(file: IO[bytes], path: Path) -> None:
+    """Keep other processes from writing a file, until it is closed (on Unix)."""
+    if os.name == "posix":
+        import fcntl
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise FileExistsError(f"{path}: another process is at work on this run") from None
 
 
 def read_log(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
 import sys
 
 import numpy as np
@@ -14,10 +16,11 @@ from segaware_np.cli import describe, main
 from segaware_np.commands import info
 from segaware_np.commands.parser import build_parser
 from segaware_np.data import SyntheticScenes
-from segaware_np.images import read_image, read_labels, write_image, write_labels
-from segaware_np.models import load
+from segaware_np.images import read_image, read_labels, read_palette, write_image, write_labels
+from segaware_np.models import load, segmentation_network
 
 SMALL = ["--widths", "4,4", "--depths", "1,1", "--refine", "1", "--refine-width", "4"]
+SMALL += ["--classes", "6"]
 SHORT = ["--iterations", "3", "--batch", "2", "--quiet"]
 
 
@@ -111,6 +114,35 @@ def test_resumed_training_ends_as_if_never_interrupted(capsys, data, tmp_path):
         assert np.array_equal(parts[name], array), name
 
 
+@pytest.mark.parametrize(("change", "message"), [
+    (["--lr", "0.01"], "--lr 0.001 (now 0.01)"),
+    (["--widths", "4,8"], "--widths [4, 4] (now [4, 8])"),
+    (["--iterations", "4"], "--iterations 3 (now 4)"),
+    (["--batch", "1", "--mirror"], "--batch 2 (now 1), --mirror False (now True)"),
+])
+def test_resume_with_other_options(capsys, data, tmp_path, change, message):
+    base = ["train", data, "-o", tmp_path, *SMALL, *SHORT]
+    run(capsys, *base)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert f"the run began with {message}: resume it" in fails(capsys, *base, *change, "--resume")
+    assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+def test_resume_of_a_finished_run(capsys, data, model, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(model.parent, folder)
+    shutil.move(shutil.copytree(data, tmp_path / "data"), tmp_path / "moved")
+    for path in folder.iterdir():
+        os.utime(path, ns=(0, 0))
+    again = ["train", tmp_path / "moved", "-o", folder, *SMALL, *SHORT, "--resume"]
+    out = run(capsys, *again)
+    assert "model.npz is finished after 3 iterations: --start" in out
+    assert {path.stat().st_mtime_ns for path in folder.iterdir()} == {0}
+    (folder / "model.npz").unlink()  # as by a kill after the last checkpoint
+    assert "wrote" in run(capsys, *again)
+    assert (folder / "model.npz").read_bytes() == model.read_bytes()
+
+
 @pytest.mark.parametrize("policy", ["fixed", "poly", "step", "exp", "inv", "sigmoid"])
 def test_every_policy_trains(capsys, data, tmp_path, policy):
     run(capsys, "train", data, "-o", tmp_path, "--network", "plain", *SMALL, "--iterations", 1,
@@ -126,6 +158,19 @@ def test_predict_a_folder(capsys, data, model, tmp_path):
     assert names == {f"{i}{end}.png" for i in range(3) for end in ("", "_overlay")}
     assert read_labels(tmp_path / "out" / "1.png").shape == (20, 24)
     assert read_labels(tmp_path / "out" / "1.png").max() < 6
+
+
+def test_predictions_never_replace_an_image(capsys, data, model, tmp_path):
+    folder = tmp_path / "photos"
+    shutil.copytree(data / "images", folder)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    for image in (folder, folder / "1.png"):
+        text = fails(capsys, "predict", model, image, "-o", folder)
+        assert "--output: labels would replace the image" in text
+    assert before == {path: path.read_bytes() for path in folder.iterdir()}
+    write_image(folder / "1.jpg", read_image(folder / "1.png"))
+    text = fails(capsys, "predict", model, folder, "-o", tmp_path)
+    assert "1.jpg and " in text and "1.png would both be labelled in " in text
 
 
 def test_predict_one_image_without_overlay(capsys, data, model, tmp_path):
@@ -248,10 +293,48 @@ def test_errors_are_one_line(capsys, tmp_path, monkeypatch, arguments, message):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_labels_that_the_network_does_not_have(capsys, data, tmp_path):
-    text = fails(capsys, "train", data, "-o", tmp_path / "run", "--classes", 2, *SMALL, *SHORT)
-    assert "labels: expected classes 0 to 1 or the ignore label" in text
-    assert not (tmp_path / "run" / "model.npz").exists()
+def test_labels_that_the_network_does_not_have(capsys, data, model, tmp_path):
+    (tmp_path / "labels").mkdir()
+    wrong = np.zeros((20, 24), np.uint8)
+    wrong[3, 9] = 17
+    write_labels(tmp_path / "labels" / "7.png", wrong)
+    (tmp_path / "val.txt").write_text(f"{data}/images/0.png labels/7.png\n")
+    shutil.copy(tmp_path / "val.txt", tmp_path / "train.txt")
+    message = "labels/7.png: expected labels below 6 (--classes) or 255 (--ignore-label), got 17 " \
+        "in row 3, column 9"
+    run_folder = tmp_path / "run"
+    assert message in fails(capsys, "train", tmp_path, "-o", run_folder, *SMALL, *SHORT)
+    assert not (run_folder / "model.npz").exists()
+    assert message in fails(capsys, "evaluate", model, tmp_path)
+    run(capsys, "train", tmp_path, "-o", run_folder, *SMALL, *SHORT, "--ignore-label", 17)
+    # The model knows that 17 does not count.
+    out = run(capsys, "evaluate", run_folder / "model.npz", tmp_path)
+    assert out == run(capsys, "evaluate", run_folder / "model.npz", tmp_path, "--ignore-label", 17)
+    text = fails(capsys, "evaluate", run_folder / "model.npz", tmp_path, "--ignore-label", 255)
+    assert message in text
+
+
+def test_own_data_need_a_number_of_classes(capsys, data, tmp_path):
+    text = fails(capsys, "train", data, "-o", tmp_path / "run", *SHORT)
+    assert "--classes: expected their number N (labels are 0 to N - 1) or names" in text
+    assert not (tmp_path / "run").exists()
+    text = fails(capsys, "train", "scenes", "-o", tmp_path / "run", "--classes", 3)
+    assert "DATA: scenes have 6 classes, the network has 3" in text
+
+
+def test_names_and_colours_of_classes_come_with_the_model(capsys, data, tmp_path):
+    palette = np.array([(9, 8, 7), (1, 2, 3), (0, 0, 200)], np.uint8)
+    labels = read_labels(data / "labels" / "0.png") % 3
+    write_labels(tmp_path / "labels.png", labels, palette)
+    (tmp_path / "list.txt").write_text(f"{data}/images/0.png labels.png\n")
+    names = ["--classes", "sky, road,a car"]
+    run(capsys, "train", tmp_path / "list.txt", "-o", tmp_path, *SMALL, *names, *SHORT)
+    model = tmp_path / "model.npz"
+    out = run(capsys, "evaluate", model, tmp_path / "list.txt")
+    assert all(f"IoU {name} " in out for name in ("sky", "road", "a car"))
+    run(capsys, "predict", model, data / "images" / "1.png", "-o", tmp_path)
+    np.testing.assert_array_equal(read_palette(tmp_path / "1.png")[:3], palette)
+    assert fails(capsys, "train", "scenes", "--classes", "a,a")
 
 
 def test_evaluate_without_labels(capsys, data, model):
@@ -261,13 +344,19 @@ def test_evaluate_without_labels(capsys, data, model):
 def test_embedding_network_does_not_label(capsys, data, tmp_path):
     run(capsys, "train", data, "-o", tmp_path, "--network", "embedding", "--widths", "4",
         "--depths", "1", *SHORT)
-    text = fails(capsys, "predict", tmp_path / "model.npz", data / "images")
-    assert "expected a network with a layer 'score'" in text
+    text = fails(capsys, "evaluate", tmp_path / "model.npz", data)
+    assert text == fails(capsys, "predict", tmp_path / "model.npz", data / "images")
+    assert "model.npz: this embedding network labels no pixels: train one that does, with" in text
+    assert f"--embedding {tmp_path / 'model.npz'}" in text
 
 
 def test_segmentation_network_is_no_embedding(capsys, data, model, tmp_path):
-    text = fails(capsys, "train", data, "-o", tmp_path / "run", "--embedding", model)
-    assert "--embedding: expected an embedding network" in text
+    plain = tmp_path / "plain.npz"
+    segmentation_network(6, (4,), (1,)).save(plain)
+    text = fails(capsys, "train", "scenes", "-o", tmp_path / "run", "--embedding", model)
+    assert "--embedding: expected a model of --network embedding, got" in text
+    text = fails(capsys, "masks", data / "images" / "0.png", "--embedding", plain)
+    assert "this segmentation network has no embedding: train one with" in text
 
 
 def test_damaged_model(capsys, data, model, tmp_path):

@@ -1,6 +1,7 @@
 """What a run tells: its log, and its progress on standard error."""
 
 import io
+import os
 from contextlib import contextmanager, redirect_stderr
 
 import pytest
@@ -30,6 +31,15 @@ def test_log(tmp_path, suffix):
         Log(path, 3)
     with pytest.raises(FileNotFoundError):
         read_log(tmp_path / f"none.{suffix}")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files are locked on Unix")
+def test_one_process_a_log(tmp_path):
+    path = tmp_path / "log.jsonl"
+    with Log(path), pytest.raises(FileExistsError, match="another process is at work on this run"):
+        Log(path)
+    with Log(path):
+        pass
 
 
 @contextmanager

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,13 +12,14 @@ from segaware_np.caffe.fusion import FusedStep
 from segaware_np.caffe.net import Net
 from segaware_np.caffe.published import BGR_MEAN
 from segaware_np.caffe.solver import Solver
-from segaware_np.caffe.weights import host
-from segaware_np.caffe.wire import LayerWeights, read_caffemodel, write_caffemodel
+from segaware_np.caffe.weights import host, read_layers, write_layers
 from segaware_np.commands.options import add_device, array_library
-from segaware_np.data.datasets import IMAGE_SUFFIXES
-from segaware_np.files import FormatError, load_arrays, save_arrays
+from segaware_np.commands.sources import label_files
 from segaware_np.images import read_image, write_labels
 from segaware_np.ops.resize import resize_forward
+
+_SUFFIXES = (".caffemodel", ".npz", ".safetensors")
+_WEIGHTS = "a .caffemodel, .npz or .safetensors file"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +39,7 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         description="Label images: for each, NAME.png with the labels in PASCAL VOC's palette.",
     )
     parser.add_argument("model", metavar="MODEL", help="prototxt whose input is the image")
-    parser.add_argument("weights", metavar="WEIGHTS", help="caffemodel")
+    parser.add_argument("weights", metavar="WEIGHTS", help=f"trained weights: {_WEIGHTS}")
     parser.add_argument("images", metavar="IMAGES", nargs="+", help="image files or folders")
     parser.add_argument(
         "-o", "--output", default="predictions", metavar="OUT", help="folder for the labels"
@@ -59,7 +58,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("solver", metavar="SOLVER", help="prototxt of the solver")
     start = parser.add_mutually_exclusive_group()
-    start.add_argument("--weights", help="caffemodel to start from")
+    start.add_argument("--weights", help=f"weights to start from: {_WEIGHTS}")
     start.add_argument("--snapshot", help="solverstate to go on from")
     _add_variables(parser)
     add_device(parser)
@@ -106,6 +105,7 @@ def _assignment(text: str) -> tuple[str, str]:
 
 def run(options: argparse.Namespace) -> None:
     """Label images."""
+    files = label_files(options.images, options.output)
     net = Net(options.model, options.weights, xp=array_library(options),
               variables=dict(options.variables or ()))
     if not net.inputs:
@@ -114,14 +114,11 @@ def run(options: argparse.Namespace) -> None:
     blob = options.blob or net.outputs[-1]
     if blob not in net.blobs:
         raise ValueError(f"--blob: {options.model} has no blob {blob!r}")
-    output = Path(options.output)
-    count = 0
-    for path in _image_files(options.images):
-        labels = label_image(net, blob, read_image(path))
-        output.mkdir(parents=True, exist_ok=True)
-        write_labels(output / f"{path.stem}.png", labels)
-        count += 1
-    print(f"labelled {count} image{'s' * (count != 1)} into {output}")
+    Path(options.output).mkdir(parents=True, exist_ok=True)
+    for source, target in files:
+        labels = label_image(net, blob, read_image(source))
+        write_labels(target, labels)
+    print(f"labelled {len(files)} image{'s' * (len(files) != 1)} into {options.output}")
 
 
 def label_image(net: Net, blob: str, image: np.ndarray) -> np.ndarray:
@@ -144,14 +141,6 @@ def label_image(net: Net, blob: str, image: np.ndarray) -> np.ndarray:
         raise ValueError(f"blob {blob!r}: expected scores (N, C, H, W), got {scores.shape}")
     resized, _ = resize_forward(scores, size)  # type: ignore[arg-type]
     return host(resized[0, :, :height, :width].argmax(0)).astype(np.int32)
-
-
-def _image_files(names: list[str]) -> Iterator[Path]:
-    for path in map(Path, names):
-        if path.is_dir():
-            yield from sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-        else:
-            yield path
 
 
 def train(options: argparse.Namespace) -> None:
@@ -208,30 +197,8 @@ def convert(options: argparse.Namespace) -> None:
     """Convert weights."""
     source, target = Path(options.source), Path(options.target)
     for path in (source, target):
-        if path.suffix not in (".caffemodel", ".npz", ".safetensors"):
-            raise ValueError(f"{path}: expected a .caffemodel, .npz or .safetensors file")
-    layers = _read_layers(source)
-    if target.suffix == ".caffemodel":
-        write_caffemodel(target, layers)
-    else:
-        arrays = {f"{layer.name}/{k}": blob for layer in layers
-                  for k, blob in enumerate(layer.blobs)}
-        save_arrays(target, arrays, {"layers": [[layer.name, layer.type] for layer in layers]})
+        if path.suffix not in _SUFFIXES:
+            raise ValueError(f"{path}: expected {_WEIGHTS}")
+    layers = read_layers(source)
+    write_layers(target, layers)
     print(f"wrote {len(layers)} layers to {target}")
-
-
-def _read_layers(path: Path) -> list[LayerWeights]:
-    if path.suffix == ".caffemodel":
-        return read_caffemodel(path)
-    arrays, metadata = load_arrays(path)
-    found: dict[str, dict[int, np.ndarray]] = {}
-    for name, array in arrays.items():
-        layer, _, number = name.rpartition("/")
-        if not (layer and number.isdecimal()):
-            raise FormatError(f"{path}: expected arrays named LAYER/NUMBER, got {name!r}")
-        found.setdefault(layer, {})[int(number)] = array
-    known: Any = metadata.get("layers", [])
-    types = dict(known) if isinstance(known, list) else {}
-    order = [name for name in types if name in found] + [n for n in found if n not in types]
-    blobs = {name: [found[name][k] for k in sorted(found[name])] for name in order}
-    return [LayerWeights(name, str(types.get(name, "")), blobs[name]) for name in order]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from segaware_np.commands import sources
+from segaware_np.commands.networks import load_network
 from segaware_np.commands.options import add_device, array_library, whole
 from segaware_np.files import atomic_write
 from segaware_np.inference import evaluate
-from segaware_np.models import load
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a file that `segaware train` wrote")
     sources.add_arguments(parser, split="val")
     parser.add_argument(
-        "--ignore-label", type=whole(0), default=255, help="label of pixels that do not count"
+        "--ignore-label", type=whole(0),
+        help="label of pixels that do not count (default: what it was in training)",
     )
     parser.add_argument(
         "--band", type=whole(1), default=3, help="width of the band on each side, pixels"
@@ -34,17 +36,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the scores, and write them if asked to."""
-    net = load(options.model, xp=array_library(options))
-    dataset = sources.open_dataset(options)
-    scores = evaluate(net, dataset, ignore_label=options.ignore_label, width=options.band)
+    net = load_network(options.model, "score", array_library(options))
+    arguments, ignored = net.description["arguments"], options.ignore_label
+    if ignored is None:
+        ignored = arguments["ignore_label"]
+    dataset = sources.open_dataset(options, arguments["classes"], ignored)
+    scores = evaluate(net, dataset, ignore_label=ignored, width=options.band)
     report = {"images": len(dataset), **scores.report()}
-    print(table(report, getattr(dataset, "class_names", ())))
+    names = net.description.get("class_names") or getattr(dataset, "class_names", [])
+    print(table(report, names))
     if options.json:
         with atomic_write(options.json) as file:
             file.write((json.dumps(report, indent=2) + "\n").encode())
 
 
-def table(report: dict[str, Any], names: tuple[str, ...] = ()) -> str:
+def table(report: dict[str, Any], names: Sequence[str] = ()) -> str:
     """Return a report of `metrics.Evaluation` as text, in percent."""
     band = report["band"]
     rows = [("", "image", f"{band['width']} px band")]

@@ -7,9 +7,9 @@ import argparse
 import numpy as np
 
 from segaware_np import inference
+from segaware_np.commands.networks import load_network
 from segaware_np.commands.options import number, pair, whole
 from segaware_np.images import read_image, write_image
-from segaware_np.models import load
 from segaware_np.plot import draw_masks
 from segaware_np.window import Window
 
@@ -78,4 +78,4 @@ def embed(image: np.ndarray, source: str) -> np.ndarray:
     """Return the embedding (E, H, W) of an image: its colours in 0..1, or a trained model's."""
     if source == "rgb":
         return np.ascontiguousarray(image.transpose(2, 0, 1), np.float32) / 255
-    return inference.embed(load(source), image)
+    return inference.embed(load_network(source, "embedding"), image)

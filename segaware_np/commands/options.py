@@ -94,6 +94,16 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(","))
 
 
+def classes(text: str) -> int | tuple[str, ...]:
+    """Parse a number of classes, or their names between commas."""
+    names = words(text)
+    if len(names) == 1:
+        return whole(1)(text)
+    if not all(names) or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"expected a number, or names that differ, got {text}")
+    return names
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Declare ``--gpu``."""
     parser.add_argument("--gpu", action="store_true", help="compute with CuPy on the GPU")

@@ -5,22 +5,25 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
+from segaware_np.commands import sources
+from segaware_np.commands.networks import load_network
 from segaware_np.commands.options import add_device, array_library, fraction, whole
 from segaware_np.crf import refine
-from segaware_np.data import ImageFolder
 from segaware_np.images import overlay, read_image, write_image, write_labels
 from segaware_np.inference import embed, predict, score
-from segaware_np.models import load
+from segaware_np.net import Net
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``segaware predict``."""
     parser.description = (
-        "Label an image, or all images of a folder: for each, NAME.png with the labels (PASCAL "
-        "VOC's palette) and NAME_overlay.png, the image tinted by them."
+        "Label an image, or all images of a folder: for each, NAME.png with the labels (in the "
+        "colours of the training labels, else PASCAL VOC's) and NAME_overlay.png, the image tinted."
     )
     parser.add_argument("model", metavar="MODEL", help="a file that `segaware train` wrote")
     parser.add_argument("image", metavar="IMAGE", help="an image file, or a folder of images")
@@ -33,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-overlay", action="store_true", help="write the labels alone")
     parser.add_argument(
-        "--ignore-label", type=whole(0), default=255, help="label that the overlay does not tint"
+        "--ignore-label", type=whole(0),
+        help="label that the overlay does not tint (default: what did not count in training)",
     )
     parser.add_argument(
         "--crf", metavar="rgb|FILE",
@@ -46,34 +50,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the pictures."""
-    label = _labeller(options)
-    source = Path(options.image)
-    if source.is_dir():
-        folder = ImageFolder(source)
-        names = [folder.name(i) for i in range(len(folder))]
-        images = (folder[i][0] for i in range(len(folder)))
-    else:
-        names, images = [source.stem], (read_image(path) for path in [source])
-    output = Path(options.output)
-    for name, image in zip(names, images, strict=True):
-        labels = label(image)
-        output.mkdir(parents=True, exist_ok=True)
-        write_labels(output / f"{name}.png", labels)
-        if not options.no_overlay:
-            tinted = overlay(
-                image, labels, strength=options.strength, ignore_label=options.ignore_label
-            )
-            write_image(output / f"{name}_overlay.png", tinted)
-    print(f"labelled {len(names)} image{'s' * (len(names) != 1)} into {output}")
-
-
-def _labeller(options: argparse.Namespace) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the function from an image to its labels that the options ask for."""
     xp = array_library(options)
-    net = load(options.model, xp=xp)
-    if options.crf is None:
+    net = load_network(options.model, "score", xp)
+    label = _labeller(net, options.crf, xp)
+    files = sources.label_files([options.image], options.output)
+    palette = net.description.get("palette")
+    palette = None if palette is None else np.array(palette, np.uint8)
+    ignored = options.ignore_label
+    if ignored is None:
+        ignored = net.description["arguments"]["ignore_label"]
+    Path(options.output).mkdir(parents=True, exist_ok=True)
+    for source, target in files:
+        image = read_image(source)
+        labels = label(image)
+        write_labels(target, labels, palette)
+        if not options.no_overlay:
+            look: dict[str, Any] = {"strength": options.strength, "palette": palette}
+            tinted = overlay(image, labels, ignore_label=ignored, **look)
+            write_image(target.with_name(f"{target.stem}_overlay.png"), tinted)
+    print(f"labelled {len(files)} image{'s' * (len(files) != 1)} into {options.output}")
+
+
+def _labeller(net: Net, crf: str | None, xp: ModuleType) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the function from an image to its labels."""
+    if crf is None:
         return lambda image: predict(net, image)
-    embedding = None if options.crf == "rgb" else load(options.crf, xp=xp)
+    embedding = None if crf == "rgb" else load_network(crf, "embedding", xp)
 
     def refined(image: np.ndarray) -> np.ndarray:
         guide = (image,) if embedding is None else (None, embed(embedding, image))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from segaware_np.data import Dataset, PairList, SyntheticScenes, VOCFolder
+from segaware_np.data import Dataset, ImageFolder, PairList, SyntheticScenes, VOCFolder
 
 HELP = (
     "`scenes` (built in); a text file of `image label` lines; a folder with SPLIT.txt in it; "
     "or a folder of PASCAL VOC's layout"
 )
-_SCENES = {"train": (0, 400), "val": (1, 50), "test": (2, 50)}  # split: (seed, number of scenes)
+SCENES = "scenes"
+_SPLITS = {"train": (0, 400), "val": (1, 50), "test": (2, 50)}  # of scenes: (seed, number)
 
 
 def add_arguments(parser: argparse.ArgumentParser, split: str) -> None:
@@ -27,29 +29,72 @@ def add_arguments(parser: argparse.ArgumentParser, split: str) -> None:
     )
 
 
-def open_dataset(options: argparse.Namespace) -> Dataset:
+def open_dataset(
+    options: argparse.Namespace, classes: int | None = None, ignore_label: int | None = 255
+) -> Dataset:
     """Open what DATA, --split, --root and --labels name.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    classes, ignore_label : int or None
+        Which labels are right; where ``classes`` is None, all are.
 
     Raises
     ------
     FileNotFoundError
         If it does not exist, or its list or a file in the list is missing.
     ValueError
-        If it is none of the known kinds, or the list is damaged.
+        If it is none of the known kinds, or the list is damaged, or scenes have more classes.
     """
-    if options.data == "scenes":
-        if options.split not in _SCENES:
-            raise ValueError(f"--split: expected one of {', '.join(_SCENES)}, got {options.split}")
-        seed, count = _SCENES[options.split]
-        return SyntheticScenes(count, size=(96, 128), seed=seed)
+    if options.data == SCENES:
+        return _scenes(options.split, classes)
+    right: dict[str, int | None] = {"classes": classes, "ignore_label": ignore_label}
     path = Path(options.data)
     if path.is_file():
-        return PairList(path, options.root)
+        return PairList(path, options.root, **right)
     if not path.exists():
         raise FileNotFoundError(f"no such file or folder: {path}")
     if (path / "ImageSets").is_dir():
-        return VOCFolder(path, options.split, options.labels)
+        return VOCFolder(path, options.split, options.labels, **right)
     listed = path / f"{options.split}.txt"
     if listed.is_file():
-        return PairList(listed, options.root)
+        return PairList(listed, options.root, **right)
     raise FileNotFoundError(f"{path}: expected {listed.name} or ImageSets in this folder")
+
+
+def _scenes(split: str, classes: int | None) -> SyntheticScenes:
+    if split not in _SPLITS:
+        raise ValueError(f"--split: expected one of {', '.join(_SPLITS)}, got {split}")
+    least = len(SyntheticScenes.class_names)
+    if classes is not None and classes < least:
+        raise ValueError(f"DATA: {SCENES} have {least} classes, the network has {classes}")
+    seed, count = _SPLITS[split]
+    return SyntheticScenes(count, size=(96, 128), seed=seed)
+
+
+def label_files(images: Sequence[str], output: str) -> list[tuple[Path, Path]]:
+    """Pair each image, and each in a folder of images, with the file for its labels.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file or folder, or no image in it.
+    ValueError
+        If two images would get one file, or a file for labels is an image itself.
+    """
+    sources: list[Path] = []
+    for path in map(Path, images):
+        if not path.exists():
+            raise FileNotFoundError(f"no such file or folder: {path}")
+        sources += ImageFolder(path).paths if path.is_dir() else [path]
+    found: dict[Path, Path] = {}
+    for source in sources:
+        target = Path(output) / f"{source.stem}.png"
+        if target in found:
+            raise ValueError(f"{found[target]} and {source} would both be labelled in {target}")
+        found[target] = source
+    read = {source.resolve() for source in sources}
+    if taken := [target for target in found if target.resolve() in read]:
+        raise ValueError(f"--output: labels would replace the image {taken[0]}")
+    return [(source, target) for target, source in found.items()]

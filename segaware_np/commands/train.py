@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from segaware_np import optim, policies
 from segaware_np.commands import sources
 from segaware_np.commands.options import (
     add_device,
     array_library,
+    classes,
     not_negative,
     number,
     positive,
@@ -19,12 +24,17 @@ from segaware_np.commands.options import (
     whole,
     words,
 )
-from segaware_np.data import Augmentation, Loader
+from segaware_np.data import Augmentation, Dataset, Loader, SyntheticScenes
+from segaware_np.files import FormatError, load_arrays
 from segaware_np.models import embedding_network, load, segmentation_network, transfer
 from segaware_np.net import Net
 from segaware_np.train import Trainer
 
 _POLICIES = ("fixed", "poly", "step", "exp", "inv", "sigmoid")
+_BUILT_IN = ("rgb", "learned")  # embeddings
+_FREE = {  # options that may differ when a run is resumed
+    "data", "root", "labels", "output", "start", "resume", "checkpoint_every", "gpu", "quiet", "run"
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--resume", action="store_true",
-        help="go on from the newest checkpoint in the folder; give the same options as before",
+        help="go on from the newest checkpoint in the folder; give the same options as before (a "
+        "finished model is trained further by a new run with --start)",
     )
     _add_network(parser.add_argument_group("network"))
     _add_solver(parser.add_argument_group("solver"))
@@ -52,8 +63,11 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         "--network", choices=("embedding", "plain", "segaware"), default="segaware",
         help="what to train",
     )
-    group.add_argument("--classes", type=whole(1), default=6, metavar="N",
-                       help="number of classes: labels are 0 to N - 1")
+    group.add_argument(
+        "--classes", type=classes, metavar="N|NAME,...",
+        help="number of classes, of which labels are 0 to N - 1, or their names (default: those "
+        "of the built-in scenes)",
+    )
     group.add_argument(
         "--ignore-label", type=whole(0), default=255, help="label of pixels that do not count"
     )
@@ -162,7 +176,57 @@ def _add_batches(group: argparse._ArgumentGroup) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Train, and write the model beside the log."""
-    dataset = sources.open_dataset(options)
+    count, names = label_classes(options)
+    dataset = sources.open_dataset(options, count, options.ignore_label)
+    if count is None and options.network != "embedding":
+        raise ValueError("--classes: expected their number N (labels are 0 to N - 1) or names")
+    net = build(options, count)
+    if names:
+        net.description["class_names"] = list(names)
+    if (palette := getattr(dataset, "palette", None)) is not None:
+        net.description["palette"] = palette.tolist()
+    trainer = Trainer(
+        net,
+        solver(options, net),
+        loader(options, dataset),
+        folder=options.output,
+        iterations=options.iterations,
+        batches=options.accumulate,
+        checkpoint_every=options.checkpoint_every,
+        log=options.log,
+        progress=not options.quiet,
+        settings=settings(options, dataset),
+    )
+    if options.start and not (options.resume and trainer.checkpoints()):
+        copied = transfer(load(options.start).weights(), net)
+        print(f"{len(copied)} of {len(net.parameters())} arrays of weights from {options.start}")
+    try:
+        trainer.run(options.resume)
+    except KeyboardInterrupt:
+        if trainer.checkpoints():
+            print("the same command with --resume goes on from here", file=sys.stderr)
+        raise
+    model = Path(options.output) / "model.npz"
+    if _holds(model, net):
+        done = trainer.optimizer.iteration
+        print(f"{model} is finished after {done} iterations: --start {model} trains it further")
+    else:
+        net.save(model)
+        print(f"wrote {model}")
+
+
+def label_classes(options: argparse.Namespace) -> tuple[int | None, Sequence[str]]:
+    """Number and names of the classes, None and () where they do not matter or are not known."""
+    if options.network == "embedding":
+        return None, ()
+    if isinstance(options.classes, int):
+        return options.classes, ()
+    names = options.classes or (SyntheticScenes.class_names if options.data == "scenes" else ())
+    return len(names) or None, names
+
+
+def loader(options: argparse.Namespace, dataset: Dataset) -> Loader:
+    """Return the batches that the options describe."""
     crop = options.crop
     augmentation = Augmentation(
         crop=crop[0] if crop and len(crop) == 1 else crop,
@@ -170,27 +234,33 @@ def run(options: argparse.Namespace) -> None:
         mirror=options.mirror,
         ignore_label=options.ignore_label,
     )
-    net = build(options)
-    if options.start:
-        names = transfer(load(options.start).weights(), net)
-        print(f"{len(names)} of {len(net.parameters())} arrays of weights from {options.start}")
-    Trainer(
-        net,
-        solver(options, net),
-        Loader(dataset, options.batch, augmentation, options.seed),
-        folder=options.output,
-        iterations=options.iterations,
-        batches=options.accumulate,
-        checkpoint_every=options.checkpoint_every,
-        log=options.log,
-        progress=not options.quiet,
-    ).run(options.resume)
-    model = Path(options.output) / "model.npz"
-    net.save(model)
-    print(f"wrote {model}")
+    return Loader(dataset, options.batch, augmentation, options.seed)
 
 
-def build(options: argparse.Namespace) -> Net:
+def settings(options: argparse.Namespace, dataset: Dataset) -> dict[str, Any]:
+    """Return what must stay as it is when a run is resumed: files may move, results may not."""
+    chosen = {key: value for key, value in vars(options).items() if key not in _FREE}
+    if options.policy != "poly":  # the others do not look at the end
+        del chosen["iterations"]
+    if options.embedding not in _BUILT_IN:
+        chosen["embedding"] = "MODEL"
+    named = {f"--{key.replace('_', '-')}": value for key, value in chosen.items()}
+    return {**named, "number of images": len(dataset)}
+
+
+def _holds(path: Path, net: Net) -> bool:
+    """Whether a file holds the weights of a network."""
+    try:
+        arrays, _ = load_arrays(path)
+    except (FileNotFoundError, FormatError):
+        return False
+    own = net.weights()
+    return own.keys() == arrays.keys() and all(
+        np.array_equal(array, arrays[name]) for name, array in own.items()
+    )
+
+
+def build(options: argparse.Namespace, count: int | None) -> Net:
     """Build the network that the options describe, with the given embedding's weights in it."""
     common: dict[str, Any] = {
         "widths": options.widths,
@@ -200,16 +270,16 @@ def build(options: argparse.Namespace) -> Net:
         "xp": array_library(options),
         "seed": options.seed,
     }
-    if options.network == "embedding":
+    if count is None:
         return embedding_network(channels=options.embedding_channels, **common)
     aware: bool | set[str] = False
     trained, lr = None, options.embedding_lr
     if options.network == "segaware":
         aware = True if "all" in options.aware else set(options.aware)
-        if options.embedding not in ("rgb", "learned"):
+        if options.embedding not in _BUILT_IN:
             trained = load(options.embedding)
     net = segmentation_network(
-        options.classes,
+        count,
         aware=aware,
         embedding="rgb" if options.embedding == "rgb" else "learned",
         **_embedding_shape(trained, options),
@@ -233,7 +303,9 @@ def _embedding_shape(trained: Net | None, options: argparse.Namespace) -> dict[s
         shape = {"widths": options.widths, "depths": options.depths}
         return _prefixed({**shape, "channels": options.embedding_channels})
     if trained.description["model"] != "embedding_network":
-        raise ValueError(f"--embedding: expected an embedding network, got {options.embedding}")
+        raise ValueError(
+            f"--embedding: expected a model of --network embedding, got {options.embedding}"
+        )
     arguments = trained.description["arguments"]
     return _prefixed({key: arguments[key] for key in ("widths", "depths", "channels")})
 

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from segaware_np.files import FormatError
-from segaware_np.images import read_image, read_labels
+from segaware_np.images import read_image, read_labels, read_palette
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".ppm", ".webp")
 
@@ -49,8 +49,10 @@ class Dataset(Protocol):
 class _FilePairs:
     """Image files, all with or all without a file of labels."""
 
-    def __init__(self, pairs: list[tuple[Path, Path | None]]) -> None:
-        self._pairs = pairs
+    def __init__(
+        self, pairs: list[tuple[Path, Path | None]], classes: int | None, ignore_label: int | None
+    ) -> None:
+        self._pairs, self._classes, self._ignore_label = pairs, classes, ignore_label
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -63,7 +65,8 @@ class _FilePairs:
         FileNotFoundError
             If a file is gone.
         FormatError
-            If a file is damaged, or labels and image differ in size.
+            If a file is damaged, labels and image differ in size, or a label is not one of the
+            classes.
         """
         image_path, labels_path = self._pairs[index]
         image = read_image(image_path)
@@ -75,7 +78,29 @@ class _FilePairs:
                 f"{labels_path}: expected {image.shape[:2]} labels to match {image_path}, "
                 f"got {labels.shape}"
             )
+        if self._classes is not None:
+            self._check(labels, labels_path)
         return image, labels
+
+    def _check(self, labels: np.ndarray, path: Path) -> None:
+        wrong = (labels >= self._classes) & (labels != self._ignore_label)
+        if wrong.any():
+            y, x = np.argwhere(wrong)[0]
+            raise FormatError(
+                f"{path}: expected labels below {self._classes} (--classes) or "
+                f"{self._ignore_label} (--ignore-label), got {labels[y, x]} in row {y}, column {x}"
+            )
+
+    @property
+    def paths(self) -> list[Path]:
+        """The image files."""
+        return [image for image, _ in self._pairs]
+
+    @property
+    def palette(self) -> np.ndarray | None:
+        """Colours of the labels, (n, 3) uint8, if the first file of labels has any."""
+        path = self._pairs[0][1]
+        return None if path is None else read_palette(path)
 
     def name(self, index: int) -> str:
         """The image file's name without its suffix."""
@@ -96,6 +121,9 @@ class PairList(_FilePairs):
         Names are relative to this folder, with or without a leading slash (the published lists
         say ``/JPEGImages/ID.jpg /SegmentationClassAug/ID.png``). By default relative names start
         at the list's own folder and absolute ones stand as they are.
+    classes, ignore_label : int or None
+        Where the number of classes is given, a label that is neither below it nor
+        `ignore_label` is an error when its image is read, which names its file.
 
     Raises
     ------
@@ -118,7 +146,12 @@ class PairList(_FilePairs):
     """
 
     def __init__(
-        self, list_file: str | os.PathLike[str], root: str | os.PathLike[str] | None = None
+        self,
+        list_file: str | os.PathLike[str],
+        root: str | os.PathLike[str] | None = None,
+        *,
+        classes: int | None = None,
+        ignore_label: int | None = 255,
     ) -> None:
         list_file = Path(list_file)
         pairs: list[tuple[Path, Path | None]] = []
@@ -134,7 +167,7 @@ class PairList(_FilePairs):
             if pairs and (labels is None) != (pairs[0][1] is None):
                 raise FormatError(f"{place}: expected all lines with labels or none, got {line!r}")
             pairs.append((image, labels))
-        super().__init__(pairs)
+        super().__init__(pairs, classes, ignore_label)
 
 
 class VOCFolder(_FilePairs):
@@ -148,6 +181,8 @@ class VOCFolder(_FilePairs):
         Such as ``train`` or ``val``.
     labels : str or None
         The labels' folder: palette PNGs, 255 for void. None: images alone, for prediction.
+    classes, ignore_label : int or None
+        As for `PairList`.
 
     Raises
     ------
@@ -175,6 +210,9 @@ class VOCFolder(_FilePairs):
         root: str | os.PathLike[str],
         split: str,
         labels: str | None = "SegmentationClass",
+        *,
+        classes: int | None = None,
+        ignore_label: int | None = 255,
     ) -> None:
         root = Path(root)
         pairs: list[tuple[Path, Path | None]] = []
@@ -188,7 +226,7 @@ class VOCFolder(_FilePairs):
             if label is not None and not label.is_file():
                 raise FileNotFoundError(f"{place}: no such file: {label}")
             pairs.append((image, label))
-        super().__init__(pairs)
+        super().__init__(pairs, classes, ignore_label)
 
 
 class ImageFolder(_FilePairs):
@@ -216,7 +254,7 @@ class ImageFolder(_FilePairs):
         files = sorted(p for p in Path(root).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
         if not files:
             raise FileNotFoundError(f"no image ({', '.join(IMAGE_SUFFIXES)}) in {root}")
-        super().__init__([(path, None) for path in files])
+        super().__init__([(path, None) for path in files], None, None)
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:

@@ -99,6 +99,7 @@ def load(path: str | os.PathLike[str], **changes: Any) -> Net:
         net = build(metadata.get("description", {}), **changes)
         own = net.parameters()
         net.set_weights({name: array for name, array in arrays.items() if name in own})
+        net.description = metadata["description"] | net.description
     except (TypeError, ValueError) as error:
         if changes.keys() - {"xp"}:
             raise

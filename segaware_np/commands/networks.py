@@ -1,0 +1,34 @@
+"""Networks from files, for what a command does with them."""
+
+from __future__ import annotations
+
+import os
+from types import ModuleType
+
+import numpy as np
+
+from segaware_np.models import load
+from segaware_np.net import Net
+
+_ADVICE = {
+    "score": "labels no pixels: train one that does, with `segaware train --embedding {path}`, or "
+    "see its masks with `segaware masks IMAGE --embedding {path}`",
+    "embedding": "has no embedding: train one with `segaware train --network embedding`",
+}
+
+
+def load_network(path: str | os.PathLike[str], output: str, xp: ModuleType = np) -> Net:
+    """Load a network that has a layer ``output``: ``score`` or ``embedding``.
+
+    Raises
+    ------
+    ValueError
+        If it has none; the message says what to do.
+    OSError, FormatError
+        As for `models.load`.
+    """
+    net = load(path, xp=xp)
+    if output not in net.nodes:
+        kind = net.description["model"].replace("_", " ")
+        raise ValueError(f"{path}: this {kind} {_ADVICE[output].format(path=path)}")
+    return net
