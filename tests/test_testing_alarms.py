@@ -127,6 +127,17 @@ def test_no_false_alarm_where_differences_look_better_than_they_are(where: str):
     check_gradients(forward, lambda dy, y: dy * y * (1 - y), [x], method="differences", rtol=1e-3)
 
 
+def test_no_false_alarm_at_a_kink_beside_infinite_entries():
+    x, window = np.zeros((1, 1, 1, 2)), Window((1, 2))
+    for method in ("auto", "differences"):
+        check_gradients(
+            lambda e: distance_forward(e, window, "L1", True, True),
+            distance_backward,
+            [x],
+            method=method,
+        )
+
+
 def test_forward_without_a_cache():
     with pytest.raises(GradientError, match=r"forward must return \(output, cache\), got an array"):
         check_gradients(lambda x: 2 * x, lambda dy, cache: 2 * dy, [np.ones(2)])

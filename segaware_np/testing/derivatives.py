@@ -141,6 +141,7 @@ def one_sided(ray: Ray) -> tuple[float, float]:
     slopes = []
     for t in (-step, step):
         moved = ray.outputs_at(t)
-        change = xp.where(moved != y, moved - y, 0.0)
+        with np.errstate(invalid="ignore"):  # infinite entries that do not move
+            change = xp.where(moved != y, moved - y, 0.0)
         slopes.append(float((ray.d_output * change).sum()) / t)
     return slopes[0], slopes[1]
