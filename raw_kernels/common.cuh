@@ -22,6 +22,12 @@ template <typename A> __device__ __forceinline__ A infinity() {
   return A(__int_as_float(0x7f800000));
 }
 
+// A number that lies on the device or, if that is null, comes as a value of the launch.
+template <typename T>
+__device__ __forceinline__ Accumulator<T> scalar(const T* on_device, double value) {
+  return on_device ? widen(*on_device) : Accumulator<T>(value);
+}
+
 // ---- grid-stride loop: for (Index i = first_item(); i < total; i += item_step()) -------
 __device__ __forceinline__ Index first_item() {
   return (Index)blockIdx.x * blockDim.x + threadIdx.x;

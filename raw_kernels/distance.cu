@@ -146,12 +146,6 @@ __global__ void distance_backward(const T* __restrict__ dd, const T* __restrict_
 }
 
 // ---- attention masks -----------------------------------------------------------------------
-// The scale: one number on the device, or if that is null a value of the launch.
-template <typename T>
-__device__ __forceinline__ Accumulator<T> scale_of(const T* on_device, double value) {
-  return on_device ? widen(*on_device) : Accumulator<T>(value);
-}
-
 // The softmax of -s d over one window; uniform if all of it is removed. `d` may be `mask`.
 template <typename T>
 __device__ void normalize(const T* d, T* mask, Accumulator<T> s, int size, int windows) {
@@ -181,7 +175,7 @@ __global__ void attention_mask(const T* __restrict__ source, T* mask,
                                Index batch, int channels, int remove_center, int remove_bounds) {
   typedef Accumulator<T> A;
   constexpr int COUNT = TOGETHER<NORM>;
-  const A s = scale_of(scale, scale_value);
+  const A s = scalar(scale, scale_value);
   const int windows = window.windows(), size = window.size();
   const int shares = NORMALIZED ? 1 : (size + COUNT - 1) / COUNT;
   for (Index i = first_item(); i < batch * shares * windows; i += item_step()) {
@@ -216,7 +210,7 @@ __global__ void attention_mask_backward(const T* __restrict__ dm, const T* __res
                                         int remove_center, int remove_bounds) {
   typedef Accumulator<T> A;
   constexpr int COUNT = TOGETHER<NORM>;
-  const A s = scale_of(scale, scale_value);
+  const A s = scalar(scale, scale_value);
   const int windows = window.windows(), size = window.size();
   for (Index i = first_item(); i < batch * windows; i += item_step()) {
     const int p = i % windows;

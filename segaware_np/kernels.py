@@ -24,6 +24,7 @@ C_TYPES = {
 FLOATS = ("float", "double", "__half")
 INTEGERS = tuple(C_TYPES[char] for char in "?bhiqBHIQ")
 _FLAG = ("false", "true")
+_LABEL = ("unsigned char", "int", "long long")
 _NORM = ("1", "2")
 # A wider tile does not fit the registers in double precision.
 _TILE = {"float": ("16", "32", "64"), "__half": ("16", "32", "64"), "double": ("16", "32")}
@@ -45,6 +46,14 @@ CATALOG: dict[str, dict[str, tuple[tuple[str, ...] | Mapping[str, tuple[str, ...
         "distance_backward": (_NORM,),
         "attention_mask": (("0", *_NORM), _FLAG),
         "attention_mask_backward": (("0", *_NORM), _FLAG),
+    },
+    "losses": {
+        "softmax": (),
+        "softmax_backward": (),
+        "cross_entropy": (_LABEL,),
+        "cross_entropy_backward": (_LABEL,),
+        "hinge_loss": (_LABEL,),
+        "hinge_loss_backward": (),
     },
     "parity": {"label_parity": ()},
     "pooling": {
@@ -129,7 +138,7 @@ def launch(
     kernel : str
         A name in `CATALOG`.
     template : tuple
-        Its template arguments: the dtype of the elements, then integers and booleans.
+        Its template arguments: the dtype of the elements, then integers, booleans and dtypes.
     work : int
         Number of threads that it can use. Nothing is launched for none.
     *arguments
@@ -148,11 +157,10 @@ def launch(
     device = _check(kernel, arguments)
     if not work:
         return
-    element = C_TYPES[np.dtype(template[0]).char.replace("l", "q").replace("L", "Q")]
-    names = (str(value).lower() for value in template[1:])
+    names = tuple(_spelled(value) for value in template)
     values = [np.uintp(0) if a is None else a for a in arguments]
     with device:
-        function = _function(device.id, kernel, (element, *names))
+        function = _function(device.id, kernel, names)
         function((min(-(-work // block), MAX_BLOCKS),), (block,), tuple(values))
 
 
@@ -161,6 +169,13 @@ def cache_bytes(device: int) -> int:
     """Return the size of a device's second-level cache: pieces that fit it are worth making."""
     cupy = require("cupy", extra="gpu")
     return int(cupy.cuda.Device(device).attributes["L2CacheSize"])
+
+
+def _spelled(value: Any) -> str:
+    """Return a template argument as C++ writes it."""
+    if isinstance(value, np.dtype):
+        return C_TYPES[value.char.replace("l", "q").replace("L", "Q")]
+    return str(value).lower()
 
 
 def _check(kernel: str, arguments: tuple[Any, ...]) -> Any:

@@ -20,11 +20,13 @@ from segaware_np.ops import (
     columns,
     convolution,
     distance,
+    embedding_loss,
     local_mask,
     mask,
     masked_sum,
     parity,
     pooling,
+    softmax,
 )
 from segaware_np.ops import resize as resize_ops
 from segaware_np.ops import segaware_convolution as segaware
@@ -310,6 +312,50 @@ def check_resize(bench: Bench) -> None:
 
     bench.compare(gpu.resize, plain, x, size, tolerance=FORWARD)
     bench.compare(gpu.resize_grad, plain_grad, dy, g.size, tolerance=BACKWARD)
+
+
+def check_softmax(bench: Bench) -> None:
+    case, g = bench.case, bench.case.geometry
+    x, factor = bench.normal(g.image(case.channels)), bench.weights((g.batch, *g.size))
+    bench.compare(gpu.softmax, softmax.softmax, x, tolerance=FORWARD)
+    p = softmax.softmax(x.astype(float)).astype(case.dtype)
+    dp = bench.normal(p.shape)
+    bench.compare(gpu.softmax_grad, softmax.softmax_grad, dp, p, tolerance=BACKWARD)
+    dtype = bench.random.choice(["u1", "i2", "i4", "i8"])  # i2 is one that kernels do not know
+    labels = bench.random.integers(0, case.channels + 1, factor.shape).astype(dtype)
+    want = softmax.cross_entropy(x.astype(float), labels)
+    have = gpu.cross_entropy(bench.device(x), bench.device(labels))
+    for a, b in zip(have, want, strict=True):
+        np.testing.assert_array_equal(np.isnan(a.get()), np.isnan(b))
+        assert_near(np.nan_to_num(a.get()), np.nan_to_num(b), FORWARD[case.dtype])
+    bench.compare(
+        gpu.cross_entropy_grad,
+        softmax.cross_entropy_grad,
+        *(factor, p, labels),
+        tolerance=BACKWARD,
+    )
+
+
+def check_embedding_loss(bench: Bench) -> None:
+    case, g = bench.case, bench.case.geometry
+    d = np.abs(bench.normal(g.result(case.window.size)))
+    d[bench.random.uniform(size=d.shape) < 0.2] = np.inf
+    parity = bench.random.integers(0, 3, d.shape).astype(bench.random.choice(["u1", "i4", "i8"]))
+    hinge, ignore = ("linear", "squared")[case.flags[0]], (None, 2)[case.flags[1]]
+    options = (0.5, 1.5, hinge, ignore)
+    want = embedding_loss.hinge_loss(d.astype(float), parity, *options)
+    have = gpu.hinge_loss(bench.device(d), bench.device(parity), *options)
+    assert have[0].dtype == d.dtype and have[1].dtype == np.float64
+    for a, b in zip(have, want, strict=True):
+        assert_near(a.get(), np.asarray(b), FORWARD[case.dtype])
+    violation = want[0].astype(case.dtype)
+    factor = 0.7 if bench.random.integers(2) else np.array(0.7, case.dtype)
+    bench.compare(
+        gpu.hinge_loss_grad,
+        embedding_loss.hinge_loss_grad,
+        *(factor, violation, hinge),
+        tolerance=BACKWARD,
+    )
 
 
 CHECKS: dict[str, Callable[[Bench], None]] = {

@@ -31,6 +31,7 @@ def random(*shape: int) -> np.ndarray:
 X, EMBEDDING, WEIGHT = random(2, 4, 6, 7), random(2, 3, 6, 7), random(5, 4, 3, 3) / 4
 DISTANCE, MASK = np.abs(random(2, 9, 6, 7)), np.abs(random(2, 9, 6, 7))
 LABELS = np.random.default_rng(0).integers(0, 4, (2, 6, 7))
+PARITY = np.random.default_rng(1).choice([0, 1, 3], DISTANCE.shape).astype("i4")
 DISTANCE[0, 3] = np.inf
 EYE = np.eye(4, dtype="f")
 
@@ -51,6 +52,7 @@ OPS = {
     "relu": ((X,), {}),
     "softmax": ((X,), {}),
     "softmax_cross_entropy": ((X, LABELS), {"ignore_label": 3}),
+    "embedding_loss": ((DISTANCE, PARITY), {"ignore_label": 3, "normalize": "valid"}),
     "mean_field": (
         (X, X, EMBEDDING, random(2, 2, 6, 7), EYE, EYE, -EYE),
         {"window1": WINDOW, "window2": Window.same(5), "iterations": 2},

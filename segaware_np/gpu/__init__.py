@@ -12,6 +12,14 @@ from segaware_np.gpu.convolution import (
     segaware_convolution_grad,
 )
 from segaware_np.gpu.distance import distance, distance_grad, label_parity
+from segaware_np.gpu.losses import (
+    cross_entropy,
+    cross_entropy_grad,
+    hinge_loss,
+    hinge_loss_grad,
+    softmax,
+    softmax_grad,
+)
 from segaware_np.gpu.mask import (
     exponential_mask,
     exponential_mask_grad,
@@ -29,10 +37,14 @@ __all__ = [
     "col2im",
     "convolution",
     "convolution_grad",
+    "cross_entropy",
+    "cross_entropy_grad",
     "distance",
     "distance_grad",
     "exponential_mask",
     "exponential_mask_grad",
+    "hinge_loss",
+    "hinge_loss_grad",
     "im2col",
     "label_parity",
     "local_mask",
@@ -47,4 +59,6 @@ __all__ = [
     "resize_grad",
     "segaware_convolution",
     "segaware_convolution_grad",
+    "softmax",
+    "softmax_grad",
 ]

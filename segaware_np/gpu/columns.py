@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from segaware_np.gpu.geometry import window_struct
+from segaware_np.gpu.numbers import sum_dtype
 from segaware_np.kernels import launch
 from segaware_np.window import Pair, Window
 from segaware_np.xp import Array, array_module
@@ -128,8 +129,3 @@ def masked_sum_grad(
     if need:
         dx = masked_columns_grad(dy, x, mask, dmask, window, need_x="x" in need, spread=True)
     return dx, None if dmask is None else dmask.astype(x.dtype, copy=False)
-
-
-def sum_dtype(dtype: np.dtype) -> np.dtype:
-    """Return the precision in which sums of this type are kept."""
-    return np.promote_types(dtype, np.float32)

@@ -22,10 +22,10 @@ from segaware_np.gpu.columns import (
     col2im,
     masked_columns,
     masked_columns_grad,
-    sum_dtype,
     sum_offsets,
 )
 from segaware_np.gpu.geometry import window_struct
+from segaware_np.gpu.numbers import sum_dtype
 from segaware_np.kernels import cache_bytes, launch
 from segaware_np.window import Window
 from segaware_np.xp import Array, array_module

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from segaware_np.gpu.columns import sum_dtype
 from segaware_np.gpu.distance import OFFSETS, ORDER, distance_grad
 from segaware_np.gpu.geometry import window_struct
+from segaware_np.gpu.numbers import scalar, sum_dtype
 from segaware_np.kernels import launch
 from segaware_np.ops.local_mask import ALL
 from segaware_np.window import Window
@@ -111,7 +111,7 @@ def _mask(
         n * shares * count[0] * count[1],
         xp.ascontiguousarray(source),
         mask,
-        *_scale(source, scale),
+        *scalar(scale, source.dtype),
         *how[1],
     )
     return mask
@@ -140,14 +140,7 @@ def _mask_grad(
         xp.ascontiguousarray(mask),
         dd,
         ds,
-        *_scale(source, scale),
+        *scalar(scale, source.dtype),
         *how[1],
     )
     return dd, None if ds is None else ds.sum().astype(source.dtype)
-
-
-def _scale(like: Array, scale: Array | float) -> tuple[Array | None, np.float64]:
-    """Return the scale as a pointer or a value: an array stays on its device."""
-    if isinstance(scale, (int, float, np.generic)):
-        return None, np.float64(scale)
-    return scale.astype(like.dtype, copy=False), np.float64(0)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from segaware_np.dispatch import fast
 from segaware_np.xp import Array, array_module, check_array
 
 
 class EmbeddingLossCache(NamedTuple):
-    violation: Array  # h, by how much each pair breaks its rule
-    sign: Array  # dh/dd where h > 0: +1 same, -1 different, 0 ignored
+    violation: Array  # h, by how much each pair breaks its rule; its sign is that of dL/dd
     divisor: Array | int  # of the sum over pairs
     hinge: str
 
@@ -75,24 +75,48 @@ def embedding_loss_forward(
         raise ValueError(f"hinge: expected 'linear' or 'squared', got {hinge!r}")
     if normalize not in ("all", "valid"):
         raise ValueError(f"normalize: expected 'all' or 'valid', got {normalize!r}")
-    xp = array_module(distance, parity)
-    valid = ~xp.isinf(distance)
-    if ignore_label is not None:
-        valid &= parity != ignore_label
-
-    sign = xp.where(parity == 1, 1, -1).astype(distance.dtype) * valid
-    margin = xp.where(parity == 1, -alpha, beta).astype(distance.dtype)
-    violation = sign * xp.where(valid, distance, 0) + margin * valid
-    violation = violation * (violation.real > 0)
-    count = xp.maximum(valid.sum(), 1) if normalize == "valid" else max(valid.size, 1)
-    each = violation if hinge == "linear" else violation * violation / 2
-    wide = "c16" if each.dtype.kind == "c" else "f8"
-    loss = (each.sum(dtype=wide) / count).astype(distance.dtype)
-    return loss, EmbeddingLossCache(violation, sign, count, hinge)
+    xp, options = array_module(distance, parity), (alpha, beta, hinge, ignore_label)
+    violation, total, valid = fast(hinge_loss, distance)(distance, parity, *options)
+    count = xp.maximum(valid, 1) if normalize == "valid" else max(distance.size, 1)
+    loss = (total / count).astype(distance.dtype)
+    return loss, EmbeddingLossCache(violation, count, hinge)
 
 
 def embedding_loss_backward(d_loss: Array | float, cache: EmbeddingLossCache) -> Array:
     """``dd = +-[h > 0] / count`` (linear) or ``+-h / count`` (squared): + same, - different."""
-    violation, sign, count, hinge = cache
-    slope = (violation.real > 0).astype(sign.dtype) if hinge == "linear" else violation
-    return slope * sign * array_module(sign).asarray(d_loss / count).astype(sign.dtype)
+    violation, count, hinge = cache
+    return fast(hinge_loss_grad, violation)(d_loss / count, violation, hinge)
+
+
+def hinge_loss(
+    distance: Array,
+    parity: Array,
+    alpha: float,
+    beta: float,
+    hinge: str,
+    ignore_label: int | None,
+) -> tuple[Array, Array, Array]:
+    """Plain formula of `embedding_loss_forward`.
+
+    Returns h with the sign of its gradient, its sum in double precision (linear or squared), and
+    the number of entries that are neither ignored nor removed.
+    """
+    xp = array_module(distance)
+    valid = ~xp.isinf(distance)
+    if ignore_label is not None:
+        valid &= parity != ignore_label
+    same = parity == 1
+    sign = xp.where(same, 1, -1).astype(distance.dtype) * valid
+    margin = xp.where(same, -alpha, beta).astype(distance.dtype)
+    h = sign * xp.where(valid, distance, 0) + margin * valid
+    h = h * (h.real > 0)
+    each = h if hinge == "linear" else h * h / 2
+    wide = "c16" if each.dtype.kind == "c" else "f8"
+    return sign * h, each.sum(dtype=wide), valid.sum()
+
+
+def hinge_loss_grad(factor: Array | float, violation: Array, hinge: str) -> Array:
+    """Plain formula of `embedding_loss_backward`: `factor` is what an entry counts."""
+    xp = array_module(violation)
+    slope = xp.sign(violation) if hinge == "linear" else violation
+    return slope * xp.asarray(factor).astype(violation.dtype)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from segaware_np.dispatch import fast
 from segaware_np.xp import Array, array_module, check_array
 
 
@@ -39,16 +40,27 @@ def softmax_forward(x: Array) -> tuple[Array, Array]:
     ([[0.25, 0.75]], [[0.1875, -0.1875]])
     """
     _check_channels("x", x)
-    p = array_module(x).exp(x - x.real.max(1, keepdims=True))
-    p /= p.sum(1, keepdims=True)
+    p = fast(softmax, x)(x)
     return p, p
 
 
 def softmax_backward(dp: Array, cache: Array) -> Array:
     """``dx = p (dp - sum_c p dp)``."""
     check_array("dp", dp, cache.shape, like=cache)
-    g = cache * dp
-    return g - cache * g.sum(1, keepdims=True)
+    return fast(softmax_grad, cache)(dp, cache)
+
+
+def softmax(x: Array) -> Array:
+    """Plain formula of `softmax_forward`."""
+    p = array_module(x).exp(x - x.real.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    return p
+
+
+def softmax_grad(dp: Array, p: Array) -> Array:
+    """Plain formula of `softmax_backward`."""
+    g = p * dp
+    return g - p * g.sum(1, keepdims=True)
 
 
 class CrossEntropyCache(NamedTuple):
@@ -108,32 +120,45 @@ def softmax_cross_entropy_forward(
         raise ValueError(f"normalize: expected one of {NORMALIZATIONS}, got {normalize!r}")
     xp, channels = array_module(score, labels), score.shape[1]
     valid = xp.ones(labels.shape, bool) if ignore_label is None else labels != ignore_label
-    known = (labels >= 0) & (labels < channels)
-    if xp is np and not (known | ~valid).all():
-        wrong = labels[~known & valid].flat[0]
+    if xp is np and (wrong := labels[valid & ((labels < 0) | (labels >= channels))]).size:
         raise ValueError(f"labels: expected classes 0 to {channels - 1} or the ignore label "
-                         f"{ignore_label}, got {wrong}")
+                         f"{ignore_label}, got {wrong.flat[0]}")
 
-    probability, _ = softmax_forward(score)
-    one_hot = xp.where(known, labels, 0)[:, None]
-    chosen = xp.take_along_axis(probability, one_hot, 1)[:, 0]
-    tiny = xp.finfo(probability.dtype).tiny
-    nll = -xp.log(xp.where(chosen.real < tiny, tiny, chosen))  # as Caffe: no infinite loss
-    nll = xp.where(valid, xp.where(known, nll, xp.nan), 0)
+    probability, nll = fast(cross_entropy, score)(score, labels)
     count = _count(xp, valid, normalize)
     # Summed in double precision: a mean over a million pixels must not drift.
     wide = "c16" if nll.dtype.kind == "c" else "f8"
-    loss = (nll.sum(dtype=wide) / count).astype(score.dtype)
+    loss = (xp.where(valid, nll, 0).sum(dtype=wide) / count).astype(score.dtype)
     return loss, CrossEntropyCache(probability, labels, valid, count)
 
 
 def softmax_cross_entropy_backward(d_loss: Array | float, cache: CrossEntropyCache) -> Array:
     """``dscore = (p - one_hot(labels)) [valid] dL / count``."""
     probability, labels, valid, count = cache
-    xp = array_module(probability)
-    classes = xp.arange(probability.shape[1]).reshape(-1, *(1,) * (labels.ndim - 1))
+    factor = valid * (d_loss / count)
+    return fast(cross_entropy_grad, probability)(factor, probability, labels)
+
+
+def cross_entropy(score: Array, labels: Array) -> tuple[Array, Array]:
+    """Plain formula of `softmax_cross_entropy_forward`: ``p`` and ``-log p[label]`` a pixel.
+
+    The latter is NaN where the label is no class.
+    """
+    xp, probability = array_module(score), softmax(score)
+    known = (labels >= 0) & (labels < score.shape[1])
+    one_hot = xp.where(known, labels, 0)[:, None]
+    chosen = xp.take_along_axis(probability, one_hot, 1)[:, 0]
+    tiny = xp.finfo(probability.dtype).tiny
+    nll = -xp.log(xp.where(chosen.real < tiny, tiny, chosen))  # as Caffe: no infinite loss
+    return probability, xp.where(known, nll, xp.nan)
+
+
+def cross_entropy_grad(factor: Array, probability: Array, labels: Array) -> Array:
+    """Plain formula of `softmax_cross_entropy_backward`; `factor` is what a pixel counts."""
+    classes = array_module(probability).arange(probability.shape[1])
+    classes = classes.reshape(-1, *(1,) * (labels.ndim - 1))
     dscore = probability - (labels[:, None] == classes)
-    dscore *= (valid * (d_loss / count)).astype(probability.dtype)[:, None]
+    dscore *= factor.astype(probability.dtype)[:, None]
     return dscore
 
 
