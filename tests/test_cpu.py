@@ -6,7 +6,7 @@ import importlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from test_dispatch import PLAIN
 
@@ -40,6 +40,7 @@ def small_bands():
         patch.setattr(module("segaware_np.cpu.banded"), "_HEIGHT", 2)
         patch.setattr(module("segaware_np.cpu.banded"), "_VALUES", 200)
         patch.setattr(module("segaware_np.cpu.masked_sum"), "_FEW", 2)
+        patch.setattr(module("segaware_np.cpu.pixelwise"), "_VALUES", 20)
         patch.setattr(module("segaware_np.cpu.planes"), "_BYTES", 200)
         yield
 
@@ -159,6 +160,23 @@ def test_masks(p, scale, scale_dtype):
     for name in ("exponential_mask", "normalized_mask"):
         (mask,) = compare(name, distance, scale)
         compare(f"{name}_grad", dmask, distance, scale, mask)
+
+
+@given(problems, st.integers(1, 2))
+def test_pixelwise_operations(p, filters):
+    assume(p.x.shape[1])
+    (q,) = compare("softmax", p.x)
+    compare("softmax_grad", p.x[::-1], np.nan_to_num(q))
+    rng, c = np.random.default_rng(0), p.x.shape[1]
+    mixers = rng.standard_normal((filters, c, c)).astype(p.x.dtype).swapaxes(1, 2)
+    filtered = rng.standard_normal((filters, *p.x.shape)).astype(p.x.dtype)[..., ::-1]
+    compare("mean_field_update", p.x, filtered, mixers)
+    for actual, expected in zip(
+        cpu.mean_field_update_grad(p.x, filtered, mixers),
+        PLAIN["mean_field_update_grad"](p.x, filtered, mixers),
+        strict=True,
+    ):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 @given(problems, st.integers(1, 9), st.integers(1, 9))

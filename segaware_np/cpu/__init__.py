@@ -15,6 +15,12 @@ from segaware_np.cpu.mask import (
     normalized_mask_grad,
 )
 from segaware_np.cpu.masked_sum import masked_sum, masked_sum_grad
+from segaware_np.cpu.pixelwise import (
+    mean_field_update,
+    mean_field_update_grad,
+    softmax,
+    softmax_grad,
+)
 from segaware_np.cpu.planes import (
     average_pool,
     average_pool_grad,
@@ -39,10 +45,14 @@ __all__ = [
     "masked_sum_grad",
     "max_pool",
     "max_pool_grad",
+    "mean_field_update",
+    "mean_field_update_grad",
     "normalized_mask",
     "normalized_mask_grad",
     "resize",
     "resize_grad",
     "segaware_convolution",
     "segaware_convolution_grad",
+    "softmax",
+    "softmax_grad",
 ]

@@ -128,4 +128,6 @@ def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _suit(*arrays: np.ndarray) -> bool:
-    return all(array.size > 0 and np.isfinite(array).all() for array in arrays)
+    """Whether there is something to sum, and no NaN and no infinity."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return all(array.size > 0 and np.isfinite(array.sum()) for array in arrays)

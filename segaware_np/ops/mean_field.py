@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from segaware_np.dispatch import fast
 from segaware_np.ops.convolution import correlate, mix, mix_transposed
 from segaware_np.ops.local_mask import LocalMaskCache, local_mask_backward, local_mask_forward
 from segaware_np.ops.masked_sum import MaskedSumCache, masked_sum_backward, masked_sum_forward
 from segaware_np.ops.softmax import softmax_backward, softmax_forward
 from segaware_np.options import COUNT, check
 from segaware_np.window import Window
-from segaware_np.xp import Array, check_array
+from segaware_np.xp import Array, array_module, check_array
 
 Flags = tuple[bool, bool]
 
@@ -28,7 +30,6 @@ class Iteration(NamedTuple):
 
     probability: Array
     filtered: tuple[Array, ...]  # by each filter
-    message: Array
 
 
 class MeanFieldCache(NamedTuple):
@@ -145,47 +146,68 @@ def mean_field_forward(
     pairs = zip(remove_center, remove_bounds, strict=True)
     filters = tuple(_filter(*one[1:], *pair) for one, pair in zip(given, pairs, strict=False))
 
+    mixers = [wc @ w for w in weights]  # Wc M = (Wc Ws) a + (Wc Wb) b
     q, steps = first_q, []
     for _ in range(iterations):
         p, _ = softmax_forward(q)
         filtered = tuple(masked_sum_forward(p, f.mask, f.window)[0] for f in filters)
-        message = sum(mix(w, a, 1) for w, a in zip(weights, filtered, strict=True))
-        q = unary - mix(wc, message, 1)
-        steps.append(Iteration(p, filtered, message))
+        q = fast(mean_field_update, unary)(unary, filtered, mixers)
+        steps.append(Iteration(p, filtered))
     return q, MeanFieldCache(filters, tuple(weights), wc, steps)
 
 
 def mean_field_backward(dq: Array, cache: MeanFieldCache) -> tuple[Array | None, ...]:
     """Gradients ``(dunary, dfirst_q, df1, df2, dws, dwb, dwc)``, None where there was no input.
 
-    Backwards through the iterations; what reaches the masks and the matrices is summed over them
-    before the masks' own way back, which is walked once.
+    Backwards through the iterations. What reaches the matrices is summed over them; so is what
+    reaches the masks, and for these the sum over iterations is one over channels: those of all
+    iterations, side by side, are the channels of one masked sum.
     """
     filters, weights, wc, steps = cache
     check_array("dq", dq, steps[-1].probability.shape, like=wc)
-    dunary, dwc = dq.copy(), 0
-    dweights: list[Array] = [0] * len(filters)
-    dmasks: list[Array] = [0] * len(filters)
-    for number, (p, filtered, message) in reversed(list(enumerate(steps))):
-        dpair = -dq
-        dwc = dwc + correlate(dpair, message, 1)
-        dmessage = mix_transposed(wc, dpair, 1)
-        dp: Array = 0
-        for i, (f, w, a) in enumerate(zip(filters, weights, filtered, strict=True)):
-            dweights[i] = dweights[i] + correlate(dmessage, a, 1)
-            da = mix_transposed(w, dmessage, 1)
-            back = masked_sum_backward(da, MaskedSumCache(p, f.mask, f.window))
-            dp, dmasks[i] = dp + back[0], dmasks[i] + back[1]
+    xp, dunary = array_module(wc), dq.copy()
+    mixers = [wc @ w for w in weights]
+    dmixers = [xp.zeros_like(wc) for _ in weights]
+    arrived: list[list[Array]] = [[] for _ in filters]
+    for number, (p, filtered) in reversed(list(enumerate(steps))):
+        das, parts = fast(mean_field_update_grad, dq)(dq, filtered, mixers)
+        dps: list[Array] = []
+        for i, (f, da) in enumerate(zip(filters, das, strict=True)):
+            dmixers[i] += parts[i]
+            arrived[i].append(da)
+            dps += masked_sum_backward(da, MaskedSumCache(p, f.mask, f.window), {"x"})[:1]
+        dp = dps[0] if len(dps) == 1 else dps[0] + dps[1]
         dq = softmax_backward(dp, p)
         if number:  # the Q that this iteration started from is U - Wc M as well
             dunary += dq
+    ps = xp.concatenate([step.probability for step in reversed(steps)], 1)
+    dmasks = (
+        masked_sum_backward(
+            xp.concatenate(das, 1), MaskedSumCache(ps, f.mask, f.window), {"mask"}
+        )[1]
+        for das, f in zip(arrived, filters, strict=True)
+    )
     dfeatures = [
         local_mask_backward(dmask, f.features, {"embedding"})[0]
         for dmask, f in zip(dmasks, filters, strict=True)
     ]
     df1, df2 = [*dfeatures, None][:2]
-    dwb, dws = [*dweights, None][:2]
+    dwc = sum(d @ w.T for d, w in zip(dmixers, weights, strict=True))
+    dwb, dws = [*(wc.T @ d for d in dmixers), None][:2]
     return dunary, dq, df1, df2, dws, dwb, dwc
+
+
+def mean_field_update(unary: Array, filtered: Sequence[Array], mixers: Sequence[Array]) -> Array:
+    """Plain formula of the end of an iteration: ``Q = U - sum of mixer a`` over the filters."""
+    return unary - sum(mix(mixer, a, 1) for mixer, a in zip(mixers, filtered, strict=True))
+
+
+def mean_field_update_grad(
+    dq: Array, filtered: Sequence[Array], mixers: Sequence[Array]
+) -> tuple[list[Array], list[Array]]:
+    """Plain formula of its way back: gradients of what was filtered, and of the mixers."""
+    dfiltered = [mix_transposed(mixer, -dq, 1) for mixer in mixers]
+    return dfiltered, [-correlate(dq, a, 1) for a in filtered]
 
 
 def _check_filter(name: str, features: Array, window: Window, unary: Array) -> None:
