@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
 TYPE_CHECKING = False  # and no other import: Ctrl-C is to find `main` at work
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+_FORESEEN = (ValueError, TypeError, OSError, ImportError, MemoryError, FloatingPointError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments  # before or after the command's name
     interrupts: list[int] = []
     try:
-        _open_missing_streams()
+        _prepare_streams()
         _run([item for item in arguments if item != "--debug"], interrupts)
         return 0
     except KeyboardInterrupt:
@@ -82,14 +86,16 @@ def _stopped() -> int:
     return 130
 
 
-def _open_missing_streams() -> None:
-    """Lead standard streams that the caller closed nowhere, before a file takes their place."""
+def _prepare_streams() -> None:
+    """Let any name be printed, and a file not take the place of a stream that was closed."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (for ever)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _drop_output() -> None:
@@ -118,6 +124,6 @@ def describe(error: BaseException) -> str:
         text = error.strerror + (f": {error.filename}" if error.filename is not None else "")
     elif isinstance(error, MemoryError):
         text = f"not enough memory: {text}"
-    if isinstance(error, (ValueError, TypeError, OSError, ImportError, MemoryError)) and text:
+    if isinstance(error, _FORESEEN) and text:
         return text
     return f"{type(error).__name__}: {text} (--debug shows where)"

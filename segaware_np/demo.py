@@ -15,6 +15,7 @@ import numpy as np
 
 from segaware_np import plot
 from segaware_np.data import Augmentation, Loader, SyntheticScenes
+from segaware_np.extras import require
 from segaware_np.files import atomic_write
 from segaware_np.images import overlay, voc_palette, write_image
 from segaware_np.inference import embed, evaluate, predict
@@ -80,6 +81,8 @@ def run_demo(
     >>> sorted(metrics)
     ['class_names', 'embedding', 'iterations', 'plain', 'seed', 'segaware']
     """
+    require("PIL", extra="demo")  # now, not when the networks are trained
+    require("matplotlib", extra="demo")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     train = SyntheticScenes(_TRAIN, _SIZE, seed=2 * seed)

@@ -176,8 +176,10 @@ def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], di
     segaware_np.files.FormatError: broken.npz: ...
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: expected a file, such as model.npz in it")
     if path.suffix not in (".npz", ".safetensors"):
-        raise ValueError(f"path: expected a name ending in .npz or .safetensors, got {path.name}")
+        raise ValueError(f"path: expected a name ending in .npz or .safetensors, got {path}")
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")
     try:

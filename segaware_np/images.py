@@ -68,7 +68,8 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
     FileNotFoundError
         If there is no such file.
     FormatError
-        If the file is truncated, damaged, not an image, or a colour image without a palette.
+        If the file is truncated, damaged, not an image, a colour image without a palette, or of a
+        lossy format.
 
     Examples
     --------
@@ -77,10 +78,15 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
     [[0, 15, 255]]
     """
     with _decoded(path) as picture:
-        if picture.mode not in _LABEL_MODES:
-            raise ValueError(f"expected a palette or grey image of labels, got {picture.mode}")
-        labels = np.asarray(picture).astype(np.int32)
-        return labels // _GREY_STEP.get(picture.info["stored_mode"], 1)
+        mode, kind, stored = picture.mode, picture.format, picture.info["stored_mode"]
+        labels = np.asarray(picture).astype(np.int32) if mode in _LABEL_MODES else None
+    if labels is None:
+        raise FormatError(
+            f"{path}: expected class numbers, as a grey or palette image, got colours ({mode})"
+        )
+    if kind in ("JPEG", "MPO"):
+        raise FormatError(f"{path}: expected a format that keeps class numbers (PNG), got {kind}")
+    return labels // _GREY_STEP.get(stored, 1)
 
 
 def read_palette(path: str | os.PathLike[str]) -> np.ndarray | None:

@@ -182,6 +182,7 @@ class Trainer:
         with (
             Log(log_path, start) as log,
             progress(self.iterations, start, self.progress) as show,
+            np.errstate(over="ignore", invalid="ignore"),  # each iteration ends with a check
             _postponed_interrupt() as interrupted,
             closing(iter(self.loader)) as batches,  # type: ignore[type-var]
         ):
@@ -255,6 +256,7 @@ class Trainer:
             # The checksums in the file do not cover its table of contents.
             "arrays": sorted(arrays),
             "settings": self._settings,
+            "description": self.net.description,  # so that `models.load` reads it
             "optimizer": counters,
             "loader": self.loader.state,
             "net": self.net.state(),
@@ -306,7 +308,8 @@ class Trainer:
     def _non_finite(self, message: str) -> NonFiniteError:
         paths = self.checkpoints()
         kept = f"the last checkpoint is {paths[-1]}" if paths else "there is no checkpoint yet"
-        return NonFiniteError(f"{message}; {kept}")
+        advice = "a lower learning rate (--lr) or a clip_norm (--clip-norm) may help"
+        return NonFiniteError(f"{message}; {kept}; {advice}")
 
 
 def _on_host(array: Array) -> np.ndarray:

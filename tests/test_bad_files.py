@@ -46,7 +46,13 @@ def test_truncated_image(empty, suffix, keep):
 
 def test_labels_in_colour(empty):
     write_image(empty / "labels.png", IMAGE)
-    check(lambda: read_labels("labels.png"), FormatError, "expected a palette or grey image")
+    check(lambda: read_labels("labels.png"), FormatError,
+          "labels.png: expected class numbers, as a grey or palette image, got colours (RGB)")
+
+
+def test_labels_that_were_compressed_with_loss(empty):
+    write_image(empty / "labels.jpg", IMAGE[..., 0])
+    check(lambda: read_labels("labels.jpg"), FormatError, "expected a format that keeps class num")
 
 
 @pytest.mark.parametrize(
@@ -54,6 +60,7 @@ def test_labels_in_colour(empty):
     [
         ("image.png none.png", FileNotFoundError, "list.txt:1: no such file"),
         ("image.png\nimage.png a b", FormatError, "list.txt:2: expected 'image label' or 'image'"),
+        ("image.png,labels.png", FileNotFoundError, "(expected 'image label', space between)"),
         ("image.png labels.png\nimage.png", FormatError, "list.txt:2: expected all lines with"),
         (" \n", FormatError, "list.txt: expected at least one line, got none"),
         (b"\xff\xfe\x00", FormatError, "list.txt: expected a list in UTF-8 text"),
@@ -132,7 +139,7 @@ def test_checkpoint_of_another_network(empty):
 def test_folder_of_another_run(empty):
     trainer().run()
     before = sorted(empty.rglob("*"))
-    check(lambda: trainer().run(), FileExistsError, "run holds a run: go on with it (the same command")
+    check(lambda: trainer().run(), FileExistsError, "run holds a run: go on with it")
     assert sorted(empty.rglob("*")) == before
 
 

@@ -275,6 +275,8 @@ NETWORKS = [
     (lambda: network().backward(), RuntimeError, "needs a forward pass"),
     (lambda: NET.set_weights({}), ValueError, "weights of another network"),
     (lambda: NET.set_state({}), ValueError, "state: not the random state of a network"),
+    (lambda: layers.Convolution(4, -6, W3), ValueError, "filters: expected an integer of at least"),
+    (lambda: layers.Convolution(4.5, 6, W3), TypeError, "channels: expected an integer of at"),
     (lambda: layers.Convolution(4, 6, W3, groups=4), ValueError, "groups: expected a divisor"),
     (lambda: layers.Convolution(4, 4, W3, init="zeros"), ValueError, "init: expected"),
     (lambda: predict(NET, zeros(4, 5, 3)), TypeError, "image: expected a uint8 NumPy array"),

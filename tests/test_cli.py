@@ -1,20 +1,20 @@
-"""The program `segaware`: every command from a user's files to results, and its errors."""
+"""The commands of the program `segaware`, from a user's files to results and errors."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
 import sys
+import warnings
 
 import numpy as np
 import pytest
+from command_line import fails, run
 
 from segaware_np import demo
-from segaware_np.cli import describe, main
+from segaware_np.cli import main
 from segaware_np.commands import info
-from segaware_np.commands.parser import build_parser
 from segaware_np.data import SyntheticScenes
 from segaware_np.images import read_image, read_labels, read_palette, write_image, write_labels
 from segaware_np.models import load, segmentation_network
@@ -48,27 +48,6 @@ def model(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     assert main(["train", str(data), "-o", str(folder), *SMALL, *SHORT]) == 0
     return folder / "model.npz"
-
-
-def run(capsys, *arguments) -> str:
-    code = main(list(map(str, arguments)))
-    out, err = capsys.readouterr()
-    assert code == 0, err
-    return out
-
-
-def fails(capsys, *arguments) -> str:
-    """Run a command that must fail; return its message, which must be one line."""
-    try:
-        code = main(list(map(str, arguments)))
-    except SystemExit as stopped:  # argparse's own way out
-        code = stopped.code
-    out, err = capsys.readouterr()
-    assert code == 2
-    assert out == ""
-    assert err.count("\n") == 1 and err.endswith("\n"), err
-    assert "Traceback" not in err
-    return err
 
 
 # --- commands -----------------------------------------------------------------------------------
@@ -136,7 +115,7 @@ def test_resume_of_a_finished_run(capsys, data, model, tmp_path):
         os.utime(path, ns=(0, 0))
     again = ["train", tmp_path / "moved", "-o", folder, *SMALL, *SHORT, "--resume"]
     out = run(capsys, *again)
-    assert "model.npz is finished after 3 iterations: --start" in out
+    assert "model.npz is finished after 3 iterations; a new run with --start" in out
     assert {path.stat().st_mtime_ns for path in folder.iterdir()} == {0}
     (folder / "model.npz").unlink()  # as by a kill after the last checkpoint
     assert "wrote" in run(capsys, *again)
@@ -149,6 +128,16 @@ def test_every_policy_trains(capsys, data, tmp_path, policy):
         "--batch", 1, "--quiet", "--policy", policy, "--solver", "sgd", "--crop", "16,16",
         "--zoom", "0.8,1.2", "--mirror", "--log", "csv")
     assert (tmp_path / "log.csv").is_file()
+
+
+def test_a_checkpoint_is_a_model(capsys, data, model):
+    checkpoint = model.with_name("checkpoint-00000003.npz")
+    assert run(capsys, "evaluate", checkpoint, data) == run(capsys, "evaluate", model, data)
+
+
+def test_masks_of_one_pixel(capsys, tmp_path):
+    write_image(tmp_path / "one.png", np.zeros((1, 1, 3), np.uint8))
+    run(capsys, "masks", tmp_path / "one.png", "-o", tmp_path / "masks.png")
 
 
 def test_predict_a_folder(capsys, data, model, tmp_path):
@@ -233,64 +222,14 @@ def test_demo(capsys, tmp_path, monkeypatch):
     assert len(metrics["plain"]["iou"]) == len(metrics["class_names"]) == 6
 
 
-# --- help ---------------------------------------------------------------------------------------
-
-
-def commands(parser, name="segaware"):
-    """All parsers of the program, those of subcommands included."""
-    yield name, parser
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for key, child in action.choices.items():
-                yield from commands(child, f"{name} {key}")
-
-
-@pytest.mark.parametrize(("name", "parser"), list(commands(build_parser())))
-def test_every_option_is_explained(name, parser):
-    for action in parser._actions:
-        words = action.help or isinstance(action, argparse._SubParsersAction)
-        assert words, f"{name}: {action.dest} has no help"
-        if action.option_strings and action.nargs != 0:
-            text = parser._get_formatter()._expand_help(action)
-            stated = "(default" in text or action.required or action.default is None
-            assert stated, f"{name}: {action.dest} does not state its default"
-    assert parser.format_help()
-
-
-# --- errors -------------------------------------------------------------------------------------
-
-ERRORS = [
-    ([], "the following arguments are required: COMMAND"),
-    (["paint"], "invalid choice: 'paint'"),
-    (["train"], "the following arguments are required: DATA"),
-    (["train", "scenes", "--iterations", "0"], "--iterations: expected a whole number"),
-    (["train", "scenes", "--lr", "nan"], "--lr: expected a finite number, got nan"),
-    (["train", "scenes", "--lr", "-1"], "--lr: expected a number above 0, got -1"),
-    (["train", "scenes", "--widths", "8,x"], "--widths: expected whole numbers between commas"),
-    (["train", "scenes", "--zoom", "1"], "--zoom: expected two numbers as in 0.5,1.5, got 1"),
-    (["train", "scenes", "--zoom", "2,1"], "scale: expected 0 < low <= high, got (2.0, 1.0)"),
-    (["train", "scenes", "--split", "dev"], "--split: expected one of train, val, test, got dev"),
-    (["train", "nowhere"], "no such file or folder: nowhere"),
-    (["train", "."], "expected train.txt or ImageSets in this folder"),
-    (["train", "scenes", "--widths", "4,4", "--depths", "1"], "depths: expected 2"),
-    (["train", "scenes", "--aware", "stage9"], "aware: expected names out of"),
-    (["train", "scenes", "--embedding", "none.npz"], "no such file: none.npz"),
-    (["train", "scenes", "--start", "weights.txt"], "expected a name ending in .npz"),
-    (["predict", "none.npz", "image.png"], "no such file: none.npz"),
-    (["evaluate", "none.npz", "scenes"], "no such file: none.npz"),
-    (["evaluate", "m.npz", "scenes", "--band", "0"], "--band: expected a whole number of at least"),
-    (["masks", "none.png"], "No such file or directory: none.png"),
-    (["masks", "none.png", "--at", "1;2"], "--at: expected whole numbers between commas, got 1;2"),
-    (["masks", "none.png", "--scale", "inf"], "--scale: expected a finite number, got inf"),
-    (["predict", "m.npz", "i.png", "--strength", "2"], "expected a number from 0 to 1, got 2"),
-]
-
-
-@pytest.mark.parametrize(("arguments", "message"), ERRORS)
-def test_errors_are_one_line(capsys, tmp_path, monkeypatch, arguments, message):
-    monkeypatch.chdir(tmp_path)
-    assert message in fails(capsys, *arguments)
+def test_demo_asks_for_its_tools_first(capsys, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    text = fails(capsys, "demo", "-o", tmp_path / "demo", "--iterations", 10**6)
+    assert 'matplotlib is needed here and is not installed: pip install "segaware_np[demo]"' in text
     assert list(tmp_path.iterdir()) == []
+
+
+# --- errors -----------------------------------------------------------------------------------
 
 
 def test_labels_that_the_network_does_not_have(capsys, data, model, tmp_path):
@@ -338,7 +277,9 @@ def test_names_and_colours_of_classes_come_with_the_model(capsys, data, tmp_path
 
 
 def test_evaluate_without_labels(capsys, data, model):
-    assert "expected labels, got none" in fails(capsys, "evaluate", model, data / "images.txt")
+    message = "images.txt: expected 'image label' in each line, got images alone"
+    assert message in fails(capsys, "evaluate", model, data / "images.txt")
+    assert message in fails(capsys, "train", data / "images.txt", *SMALL)
 
 
 def test_embedding_network_does_not_label(capsys, data, tmp_path):
@@ -367,6 +308,20 @@ def test_damaged_model(capsys, data, model, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_output_that_is_a_file(capsys, data, model):
+    text = fails(capsys, "predict", model, data / "images", "-o", model)
+    assert "--output: expected a folder, got the file" in text
+
+
+def test_a_diverging_run_gets_advice(capsys, data, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        text = fails(capsys, "train", data, "-o", tmp_path, *SMALL, *SHORT, "--lr", "1e30")
+    assert "iteration 2: the loss is " in text
+    assert "a lower learning rate (--lr) or a clip_norm (--clip-norm) may help" in text
+    assert "NonFiniteError" not in text
+
+
 def test_mask_outside_the_image(capsys, data, tmp_path):
     image, output = data / "images" / "0.png", tmp_path / "m.png"
     text = fails(capsys, "masks", image, "-o", output, "--at", "24,0")
@@ -381,31 +336,3 @@ def test_training_does_not_overwrite_a_run(capsys, data, model):
 def test_gpu_without_cupy(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     assert "cupy" in fails(capsys, "train", "scenes", "--gpu")
-
-
-def test_debug_shows_the_traceback(tmp_path):
-    for arguments in (["--debug", "masks", "none.png"], ["masks", "none.png", "--debug"]):
-        with pytest.raises(FileNotFoundError):
-            main(arguments)
-
-
-def test_ctrl_c(capsys, monkeypatch):
-    def interrupt(options):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(info, "run", interrupt)
-    assert main(["info"]) == 130
-    assert capsys.readouterr().err == "segaware: stopped\n"
-
-
-@pytest.mark.parametrize(
-    ("error", "text"),
-    [
-        (ValueError("two\n lines"), "two lines"),
-        (PermissionError(13, "Permission denied", "a.png"), "Permission denied: a.png"),
-        (KeyError("x"), "KeyError: 'x' (--debug shows where)"),
-        (MemoryError("3 GiB"), "not enough memory: 3 GiB"),
-    ],
-)
-def test_describe(error, text):
-    assert describe(error) == text

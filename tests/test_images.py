@@ -114,7 +114,7 @@ def test_damage_and_absence_are_told_apart(tmp_path, read):
 
 def test_colours_are_not_labels(tmp_path):
     write_image(tmp_path / "rgb.png", PICTURE)
-    with pytest.raises(FormatError, match=r"rgb\.png.*palette or grey image of labels, got RGB"):
+    with pytest.raises(FormatError, match=r"rgb\.png: expected class numbers, .* got colours"):
         read_labels(tmp_path / "rgb.png")
 
 

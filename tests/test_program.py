@@ -1,13 +1,21 @@
-"""The program `segaware` as a process: its start, Ctrl-C, and the streams it is given."""
+"""The program `segaware`: its start, Ctrl-C, the streams it is given, its help, its errors."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from command_line import fails
+
+from segaware_np.cli import describe, main
+from segaware_np.commands import info
+from segaware_np.commands.parser import build_parser
+from segaware_np.images import write_image
 
 
 def segaware(*arguments, numpy=None, folder=None, **options):
@@ -61,6 +69,15 @@ def test_output_that_cannot_be_written():
     assert (done.returncode, done.stderr) == (2, "segaware: error: No space left on device\n")
 
 
+def test_a_name_that_the_output_cannot_spell(tmp_path):
+    write_image(tmp_path / "ü.png", np.zeros((4, 4, 3), np.uint8))
+    masks = ["masks", str(tmp_path / "ü.png"), "-o", str(tmp_path / "ö.png")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environment["PYTHONIOENCODING"] = "ascii"
+    done = segaware(*masks, env=environment)
+    assert done.returncode == 0 and done.stdout.endswith("\\xf6.png\n")
+
+
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
 def test_closed_streams(tmp_path, closed):
     """No file of the program may take the place of a stream that the caller closed."""
@@ -75,3 +92,96 @@ def test_closed_streams(tmp_path, closed):
     train += ["--depths", "1", "--refine", "1", "--batch", "1", "--iterations", "1"]
     assert segaware(*train, preexec_fn=close).returncode == 0
     assert (tmp_path / "run" / "model.npz").is_file()
+
+
+# --- help ---------------------------------------------------------------------------------------
+
+
+def commands(parser, name="segaware"):
+    """All parsers of the program, those of subcommands included."""
+    yield name, parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for key, child in action.choices.items():
+                yield from commands(child, f"{name} {key}")
+
+
+@pytest.mark.parametrize(("name", "parser"), list(commands(build_parser())))
+def test_every_option_is_explained(name, parser):
+    for action in parser._actions:
+        words = action.help or isinstance(action, argparse._SubParsersAction)
+        assert words, f"{name}: {action.dest} has no help"
+        if action.option_strings and action.nargs != 0:
+            text = parser._get_formatter()._expand_help(action)
+            stated = "(default" in text or action.required or action.default is None
+            assert stated, f"{name}: {action.dest} does not state its default"
+    assert parser.format_help()
+
+
+# --- errors -----------------------------------------------------------------------------------
+
+ERRORS = [
+    ([], "the following arguments are required: COMMAND"),
+    (["paint"], "invalid choice: 'paint'"),
+    (["train"], "the following arguments are required: DATA"),
+    (["train", "scenes", "--iterations", "0"], "--iterations: expected a whole number"),
+    (["train", "scenes", "--lr", "nan"], "--lr: expected a finite number, got nan"),
+    (["train", "scenes", "--lr", "-1"], "--lr: expected a number above 0, got -1"),
+    (["train", "scenes", "--widths", "8,x"], "--widths: expected whole numbers of at least 1 betw"),
+    (["train", "scenes", "--context", "0"], "--context: expected whole numbers of at least 1 betw"),
+    (["train", "scenes", "--crop", "1,2,3"], "--crop: expected a size, or height,width, got 1,2,3"),
+    (["train", "scenes", "--start", "."], ". is a folder: expected a file, such as model.npz in"),
+    (["train", "scenes", "--zoom", "1"], "--zoom: expected two numbers as in 0.5,1.5, got 1"),
+    (["train", "scenes", "--zoom", "2,1"], "scale: expected 0 < low <= high, got (2.0, 1.0)"),
+    (["train", "scenes", "--split", "dev"], "--split: expected one of train, val, test, got dev"),
+    (["train", "nowhere"], "no such file or folder: nowhere"),
+    (["train", "."], "expected train.txt or ImageSets in this folder"),
+    (["train", "scenes", "--widths", "4,4", "--depths", "1"], "depths: expected 2"),
+    (["train", "scenes", "--aware", "stage9"], "aware: expected names out of"),
+    (["train", "scenes", "--embedding", "none.npz"], "no such file: none.npz"),
+    (["train", "scenes", "--start", "weights.txt"], "expected a name ending in .npz"),
+    (["predict", "none.npz", "image.png"], "no such file: none.npz"),
+    (["evaluate", "none.npz", "scenes"], "no such file: none.npz"),
+    (["evaluate", "m.npz", "scenes", "--band", "0"], "--band: expected a whole number of at least"),
+    (["masks", "none.png"], "No such file or directory: none.png"),
+    (["masks", "none.png", "--at", "1;2"], "--at: expected whole numbers of at least 0 between"),
+    (["masks", "none.png", "-o", "no/m.png"], "no such folder: no"),
+    (["evaluate", "none.npz", "scenes", "--json", "no/s.json"], "no such folder: no"),
+    (["masks", "none.png", "--scale", "inf"], "--scale: expected a finite number, got inf"),
+    (["predict", "m.npz", "i.png", "--strength", "2"], "expected a number from 0 to 1, got 2"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), ERRORS)
+def test_errors_are_one_line(capsys, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert message in fails(capsys, *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    for arguments in (["--debug", "masks", "none.png"], ["masks", "none.png", "--debug"]):
+        with pytest.raises(FileNotFoundError):
+            main(arguments)
+
+
+def test_ctrl_c(capsys, monkeypatch):
+    def interrupt(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(info, "run", interrupt)
+    assert main(["info"]) == 130
+    assert capsys.readouterr().err == "segaware: stopped\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("two\n lines"), "two lines"),
+        (PermissionError(13, "Permission denied", "a.png"), "Permission denied: a.png"),
+        (KeyError("x"), "KeyError: 'x' (--debug shows where)"),
+        (MemoryError("3 GiB"), "not enough memory: 3 GiB"),
+    ],
+)
+def test_describe(error, text):
+    assert describe(error) == text

@@ -9,7 +9,7 @@ from typing import Any
 
 from segaware_np.commands import sources
 from segaware_np.commands.networks import load_network
-from segaware_np.commands.options import add_device, array_library, whole
+from segaware_np.commands.options import add_device, array_library, check_output, whole
 from segaware_np.files import atomic_write
 from segaware_np.inference import evaluate
 
@@ -36,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the scores, and write them if asked to."""
+    if options.json:
+        check_output(options.json)
     net = load_network(options.model, "score", array_library(options))
     arguments, ignored = net.description["arguments"], options.ignore_label
     if ignored is None:

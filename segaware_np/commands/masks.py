@@ -8,7 +8,7 @@ import numpy as np
 
 from segaware_np import inference
 from segaware_np.commands.networks import load_network
-from segaware_np.commands.options import number, pair, whole
+from segaware_np.commands.options import check_output, number, pixel, whole
 from segaware_np.images import read_image, write_image
 from segaware_np.plot import draw_masks
 from segaware_np.window import Window
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", default="masks.png", help="the picture to write")
     parser.add_argument(
         "--at",
-        type=pair,
+        type=pixel,
         action="append",
         metavar="X,Y",
         help="a pixel, column and row from 0; give it again for more (default: five pixels "
@@ -52,10 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the picture."""
+    check_output(options.output)
     image = read_image(options.image)
     height, width = image.shape[:2]
     at = options.at or [
-        (round(width * x), round(height * y))
+        (int(width * x), int(height * y))
         for x, y in ((0.25, 0.3), (0.75, 0.3), (0.5, 0.5), (0.25, 0.7), (0.75, 0.7))
     ]
     for x, y in at:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from types import ModuleType
 
 import numpy as np
@@ -30,5 +31,6 @@ def load_network(path: str | os.PathLike[str], output: str, xp: ModuleType = np)
     net = load(path, xp=xp)
     if output not in net.nodes:
         kind = net.description["model"].replace("_", " ")
-        raise ValueError(f"{path}: this {kind} {_ADVICE[output].format(path=path)}")
+        advice = _ADVICE[output].format(path=shlex.quote(str(path)))
+        raise ValueError(f"{path}: this {kind} {advice}")
     return net

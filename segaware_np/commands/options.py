@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
+from errno import EACCES
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -47,22 +50,37 @@ def number(text: str) -> float:
     return value
 
 
-def pair(text: str) -> tuple[int, int]:
-    """Parse two whole numbers, ``A,B``."""
-    numbers = sizes(text)
+def pixel(text: str) -> tuple[int, int]:
+    """Parse a column and a row, ``X,Y``."""
+    numbers = _numbers(text, 0)
     if len(numbers) != 2:
         raise argparse.ArgumentTypeError(f"expected two whole numbers as in 120,80, got {text}")
     return numbers[0], numbers[1]
 
 
 def sizes(text: str) -> tuple[int, ...]:
-    """Parse whole numbers between commas, ``24,48,96``."""
+    """Parse whole numbers of at least 1 between commas, ``24,48,96``."""
+    return _numbers(text, 1)
+
+
+def crop(text: str) -> int | tuple[int, int]:
+    """Parse one size, or height and width, ``120,160``."""
+    numbers = sizes(text)
+    if len(numbers) > 2:
+        raise argparse.ArgumentTypeError(f"expected a size, or height,width, got {text}")
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
+def _numbers(text: str, least: int) -> tuple[int, ...]:
     try:
-        return tuple(int(part) for part in text.split(","))
+        numbers = tuple(map(int, text.split(",")))
     except ValueError:
+        numbers = ()
+    if not numbers or min(numbers) < least:
         raise argparse.ArgumentTypeError(
-            f"expected whole numbers between commas, got {text}"
-        ) from None
+            f"expected whole numbers of at least {least} between commas, got {text}"
+        )
+    return numbers
 
 
 def not_negative(text: str) -> float:
@@ -102,6 +120,17 @@ def classes(text: str) -> int | tuple[str, ...]:
     if not all(names) or len(set(names)) < len(names):
         raise argparse.ArgumentTypeError(f"expected a number, or names that differ, got {text}")
     return names
+
+
+def check_output(path: str) -> None:
+    """Raise OSError unless a file can be written there: better now than after the work."""
+    folder = Path(path).parent
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"expected a file to write, got the folder {path}")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no such folder: {folder}")
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(EACCES, "Permission denied", path)
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

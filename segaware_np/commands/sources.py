@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser, split: str) -> None:
 def open_dataset(
     options: argparse.Namespace, classes: int | None = None, ignore_label: int | None = 255
 ) -> Dataset:
-    """Open what DATA, --split, --root and --labels name.
+    """Open what DATA, --split, --root and --labels name: images with labels.
 
     Parameters
     ----------
@@ -49,18 +49,19 @@ def open_dataset(
     """
     if options.data == SCENES:
         return _scenes(options.split, classes)
-    right: dict[str, int | None] = {"classes": classes, "ignore_label": ignore_label}
     path = Path(options.data)
-    if path.is_file():
-        return PairList(path, options.root, **right)
     if not path.exists():
         raise FileNotFoundError(f"no such file or folder: {path}")
+    right: dict[str, int | None] = {"classes": classes, "ignore_label": ignore_label}
     if (path / "ImageSets").is_dir():
         return VOCFolder(path, options.split, options.labels, **right)
-    listed = path / f"{options.split}.txt"
-    if listed.is_file():
-        return PairList(listed, options.root, **right)
-    raise FileNotFoundError(f"{path}: expected {listed.name} or ImageSets in this folder")
+    listed = path if path.is_file() else path / f"{options.split}.txt"
+    if not listed.is_file():
+        raise FileNotFoundError(f"{path}: expected {listed.name} or ImageSets in this folder")
+    pairs = PairList(listed, options.root, **right)
+    if not pairs.labelled:
+        raise ValueError(f"{listed}: expected 'image label' in each line, got images alone")
+    return pairs
 
 
 def _scenes(split: str, classes: int | None) -> SyntheticScenes:
@@ -82,6 +83,8 @@ def label_files(images: Sequence[str], output: str) -> list[tuple[Path, Path]]:
         If there is no such file or folder, or no image in it.
     ValueError
         If two images would get one file, or a file for labels is an image itself.
+    NotADirectoryError
+        If the output is a file.
     """
     sources: list[Path] = []
     for path in map(Path, images):
@@ -94,6 +97,8 @@ def label_files(images: Sequence[str], output: str) -> list[tuple[Path, Path]]:
         if target in found:
             raise ValueError(f"{found[target]} and {source} would both be labelled in {target}")
         found[target] = source
+    if Path(output).exists() and not Path(output).is_dir():
+        raise NotADirectoryError(f"--output: expected a folder, got the file {output}")
     read = {source.resolve() for source in sources}
     if taken := [target for target in found if target.resolve() in read]:
         raise ValueError(f"--output: labels would replace the image {taken[0]}")

@@ -16,6 +16,7 @@ from segaware_np.commands.options import (
     add_device,
     array_library,
     classes,
+    crop,
     not_negative,
     number,
     positive,
@@ -164,7 +165,7 @@ def _add_batches(group: argparse._ArgumentGroup) -> None:
         "--accumulate", type=whole(1), default=1, metavar="N", help="batches an iteration"
     )
     group.add_argument(
-        "--crop", type=sizes, metavar="N|H,W",
+        "--crop", type=crop, metavar="N|H,W",
         help="size of the crops, pixels (default: the image's)",
     )
     group.add_argument(
@@ -209,7 +210,7 @@ def run(options: argparse.Namespace) -> None:
     model = Path(options.output) / "model.npz"
     if _holds(model, net):
         done = trainer.optimizer.iteration
-        print(f"{model} is finished after {done} iterations: --start {model} trains it further")
+        print(f"{model} is finished after {done} iterations; a new run with --start goes further")
     else:
         net.save(model)
         print(f"wrote {model}")
@@ -227,12 +228,8 @@ def label_classes(options: argparse.Namespace) -> tuple[int | None, Sequence[str
 
 def loader(options: argparse.Namespace, dataset: Dataset) -> Loader:
     """Return the batches that the options describe."""
-    crop = options.crop
     augmentation = Augmentation(
-        crop=crop[0] if crop and len(crop) == 1 else crop,
-        scale=options.zoom,
-        mirror=options.mirror,
-        ignore_label=options.ignore_label,
+        options.crop, options.zoom, options.mirror, ignore_label=options.ignore_label
     )
     return Loader(dataset, options.batch, augmentation, options.seed)
 

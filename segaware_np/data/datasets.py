@@ -97,6 +97,11 @@ class _FilePairs:
         return [image for image, _ in self._pairs]
 
     @property
+    def labelled(self) -> bool:
+        """Whether there are labels."""
+        return self._pairs[0][1] is not None
+
+    @property
     def palette(self) -> np.ndarray | None:
         """Colours of the labels, (n, 3) uint8, if the first file of labels has any."""
         path = self._pairs[0][1]
@@ -162,7 +167,8 @@ class PairList(_FilePairs):
                 raise FormatError(f"{place}: expected 'image label' or 'image', got {line!r}")
             for path in paths:
                 if not path.is_file():
-                    raise FileNotFoundError(f"{place}: no such file: {path}")
+                    hint = "" if len(paths) == 2 else " (expected 'image label', space between)"
+                    raise FileNotFoundError(f"{place}: no such file: {path}{hint}")
             image, labels = paths[0], paths[1] if len(paths) == 2 else None
             if pairs and (labels is None) != (pairs[0][1] is None):
                 raise FormatError(f"{place}: expected all lines with labels or none, got {line!r}")

@@ -95,8 +95,8 @@ class Loader:
         sizes = {image.shape[1:] for image in images}
         if len(sizes) > 1:
             raise ValueError(
-                f"dataset: expected images of one size in batch {index} (give the augmentation "
-                f"a crop, or use batch 1), got {sorted(sizes)}"
+                f"dataset: expected images of one size in batch {index}, got {sorted(sizes)}: crop "
+                "them (--crop, Augmentation(crop=...)) or take one a batch (--batch 1)"
             )
         batch = {"image": np.stack(images)}
         if labels[0] is not None:

@@ -15,6 +15,7 @@ from segaware_np.ops.segaware_convolution import (
     segaware_convolution_backward,
     segaware_convolution_forward,
 )
+from segaware_np.options import COUNT, check
 from segaware_np.window import Window
 from segaware_np.xp import Array, array_module
 
@@ -70,6 +71,8 @@ class Convolution(Layer):
         lr_mult: float = 1.0,
     ) -> None:
         super().__init__()
+        check("channels", channels, COUNT)
+        check("filters", filters, COUNT)
         if isinstance(init, str) and init not in ("xavier", "msra"):
             raise ValueError(f"init: expected 'xavier', 'msra' or a number, got {init!r}")
         if groups < 1 or channels % groups or filters % groups:

@@ -67,7 +67,7 @@ def load(path: str | os.PathLike[str], **changes: Any) -> Net:
     Parameters
     ----------
     path : path-like
-        Written by `Net.save`.
+        Written by `Net.save`, or a checkpoint of a `Trainer`.
     **changes
         Arguments of the network to replace, ``xp`` or ``dtype`` say.
     path : path-like
@@ -95,6 +95,8 @@ def load(path: str | os.PathLike[str], **changes: Any) -> Net:
     'embedding_network'
     """
     arrays, metadata = load_arrays(path)
+    if "optimizer" in metadata:  # a checkpoint
+        arrays = {name.removeprefix("weights/"): array for name, array in arrays.items()}
     try:
         net = build(metadata.get("description", {}), **changes)
         own = net.parameters()

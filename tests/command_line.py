@@ -1,0 +1,24 @@
+"""Run the program `segaware` in this process, and see it succeed or fail."""
+
+from segaware_np.cli import main
+
+
+def run(capsys, *arguments) -> str:
+    code = main(list(map(str, arguments)))
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    return out
+
+
+def fails(capsys, *arguments) -> str:
+    """Run a command that must fail; return its message, which must be one line."""
+    try:
+        code = main(list(map(str, arguments)))
+    except SystemExit as stopped:  # argparse's own way out
+        code = stopped.code
+    out, err = capsys.readouterr()
+    assert code == 2
+    assert out == ""
+    assert err.count("\n") == 1 and err.endswith("\n"), err
+    assert "Traceback" not in err
+    return err
