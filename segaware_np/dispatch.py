@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from functools import wraps
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -30,9 +31,22 @@ def fast(plain: Op, array: Array) -> Op:
     if array.dtype.kind not in "fiu":
         return plain
     if array_module(array) is not np:
-        from segaware_np import gpu as engine
-    elif array.dtype.char in "fd":
-        from segaware_np import cpu as engine  # type: ignore[no-redef]
-    else:
+        from segaware_np import gpu
+
+        return _on(array.device, getattr(gpu, plain.__name__, plain))
+    if array.dtype.char not in "fd":
         return plain
-    return getattr(engine, plain.__name__, plain)
+    from segaware_np import cpu
+
+    return getattr(cpu, plain.__name__, plain)
+
+
+def _on(device: Any, function: Op) -> Op:
+    """Let a function work on a GPU that need not be the current one."""
+
+    @wraps(function)
+    def run(*arguments: Any) -> Any:
+        with device:
+            return function(*arguments)
+
+    return run  # type: ignore[return-value]

@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from segaware_np.extras import require
+
 Array: TypeAlias = Any  # numpy.ndarray or cupy.ndarray: what one op receives is all of one kind
 
 _KINDS = {"float": "fc", "integer": "iub"}
@@ -97,9 +99,10 @@ def as_array(value: Any, xp: ModuleType | None = None) -> Array:
         return value
     if hasattr(value, "__dlpack__"):
         on_gpu = value.__dlpack_device__()[0] in (2, 3, 13)  # kDLCUDA, kDLCUDAHost, kDLCUDAManaged
-        if xp is None:
-            xp = __import__("cupy") if on_gpu else np
-        return xp.from_dlpack(value)
+        if xp is not None and (xp is np) == on_gpu:
+            where = "GPU" if on_gpu else "host"
+            raise BufferError(f"expected memory that {xp.__name__} can share, got {where} memory")
+        return (require("cupy", extra="gpu") if on_gpu else np).from_dlpack(value)
     return (xp or np).asarray(value)
 
 
@@ -124,14 +127,14 @@ def check_array(
     kind : {"float", "integer"}
         Real or complex floating point (real for all but proofs), or integers.
     like : array, optional
-        The array must live in the same module and have the same dtype as this one.
+        The array must live in the same module, on the same GPU, and have the dtype of this one.
 
     Raises
     ------
     TypeError
         If it is not an array, of another dtype or module, or not in the machine's byte order.
     ValueError
-        If its shape differs.
+        If its shape differs, or its GPU.
 
     Examples
     --------
@@ -152,6 +155,11 @@ def check_array(
             raise TypeError(
                 f"{name}: expected a {_module_of(name, like).__name__} array, "
                 f"got a {xp.__name__} array"
+            )
+        if xp is not np and array.device.id != like.device.id:
+            raise ValueError(
+                f"{name}: expected an array on GPU {like.device.id}, got one on GPU "
+                f"{array.device.id}"
             )
         if array.dtype != like.dtype:
             raise TypeError(f"{name}: expected dtype {like.dtype}, got {array.dtype}")

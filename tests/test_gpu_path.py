@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 from gpu_checks import assert_near
 
+from segaware_np import gpu, kernels
 from segaware_np.models import segmentation_network
 from segaware_np.net import Net
+from segaware_np.ops.columns import im2col_forward
 from segaware_np.ops.convolution import convolution_forward
 from segaware_np.ops.parity import label_parity_forward
 from segaware_np.optim import SGD
 from segaware_np.window import Window
-from segaware_np.xp import array_module
+from segaware_np.xp import array_module, as_array
 
 pytest_plugins = "segaware_np.testing.cuda.plugin"
 
@@ -70,11 +72,19 @@ def flat(value) -> list:
     return list(value) if isinstance(value, tuple) else [value]
 
 
+def stand_in() -> ModuleType | None:
+    return sys.modules.get("segaware_np.testing.cuda.fake_cupy")
+
+
+def op(name: str) -> tuple:
+    """Arguments, options, forward and backward."""
+    module = import_module(f"segaware_np.ops.{HOME.get(name, name)}")
+    return (*OPS[name], *(getattr(module, f"{name}_{way}") for way in ("forward", "backward")))
+
+
 def run(xp: ModuleType, name: str) -> list:
     """Output and gradients of one op on arrays of a module."""
-    arguments, options = OPS[name]
-    module = import_module(f"segaware_np.ops.{HOME.get(name, name)}")
-    forward, backward = (getattr(module, f"{name}_{way}") for way in ("forward", "backward"))
+    arguments, options, forward, backward = op(name)
     y, cache = forward(*(to(xp, a) for a in arguments), **options)
     return [y, *flat(backward(xp.ones_like(y), cache))]
 
@@ -132,15 +142,118 @@ def test_training_step_on_the_gpu_equals_numpy(cupy) -> None:
 
 
 def test_training_step_copies_nothing_but_batch_and_loss(cupy) -> None:
-    stand_in = sys.modules.get("segaware_np.testing.cuda.fake_cupy")
-    if cupy is not stand_in:
+    if cupy is not stand_in():
         pytest.skip("only the stand-in counts copies")
     net = network(cupy)
     optimizer = SGD(net.parameters(), 0.1)
     step(net, optimizer, cupy.asarray(IMAGE), cupy.asarray(TRUTH))
-    del stand_in.transfers[:]
+    del cupy.transfers[:]
     step(net, optimizer, cupy.asarray(IMAGE), cupy.asarray(TRUTH))
-    to_device = [size for way, size in stand_in.transfers if way == "to device"]
-    to_host = [size for way, size in stand_in.transfers if way == "to host"]
+    to_device = [size for way, size in cupy.transfers if way == "to device"]
+    to_host = [size for way, size in cupy.transfers if way == "to host"]
     assert to_device == [IMAGE.nbytes, TRUTH.nbytes, 4]  # and the weight of the loss
     assert to_host == [4 * len(net.parameters())]  # the gradients' norms, which guard the step
+
+
+# Other devices than the first, streams, and other libraries' tensors.
+
+HOT = set(OPS) - {"relu", "softmax_cross_entropy", "embedding_loss", "mean_field"}
+
+
+@pytest.fixture
+def second(cupy, monkeypatch):
+    """A device that is not the current one."""
+    if cupy is stand_in():
+        monkeypatch.setattr(cupy.settings, "devices", 2)
+    if cupy.cuda.runtime.getDeviceCount() < 2:
+        pytest.skip("needs two GPUs")
+    return cupy.cuda.Device(1)
+
+
+@pytest.mark.parametrize("name", sorted(HOT))
+def test_hot_op_works_where_its_arrays_are(cupy, second, name) -> None:
+    arguments, options, forward, backward = op(name)
+    with second:
+        arguments = [to(cupy, a) for a in arguments]
+    y, cache = forward(*arguments, **options)
+    with second:
+        dy = cupy.ones_like(y)
+    for array in (y, *flat(backward(dy, cache))):
+        assert array is None or array.device.id == 1
+
+
+def test_training_step_on_another_device(cupy, second) -> None:
+    with second:
+        net = network(cupy)
+        optimizer = SGD(net.parameters(), 0.1)
+        step(net, optimizer, cupy.asarray(IMAGE), cupy.asarray(TRUTH))
+    assert {p.data.device.id for p in net.parameters().values()} == {1}
+    weights = net.weights()
+    on_first = network(cupy)
+    step(on_first, SGD(on_first.parameters(), 0.1), cupy.asarray(IMAGE), cupy.asarray(TRUTH))
+    for name, want in on_first.weights().items():
+        np.testing.assert_array_equal(weights[name], want)
+
+
+def test_arrays_of_two_devices_are_an_error(cupy, second) -> None:
+    x = cupy.asarray(X)
+    with second:
+        weight, mask = cupy.asarray(WEIGHT), cupy.asarray(MASK)
+    with pytest.raises(ValueError, match="weight: expected an array on GPU 0, got one on GPU 1"):
+        convolution_forward(x, weight, window=WINDOW)
+    with pytest.raises(ValueError, match="masked_sum, argument 1: expected an array on GPU 0"):
+        gpu.masked_sum(x, mask, WINDOW)
+
+
+def test_kernels_run_in_the_current_stream_and_on_the_device_of_their_arrays(
+    cupy, second, monkeypatch
+) -> None:
+    if cupy is not stand_in():
+        pytest.skip("only the stand-in tells where a kernel ran")
+    made: list[str] = []
+    module = cupy.RawModule
+    monkeypatch.setattr(cupy, "RawModule", lambda **o: made.append(o["code"]) or module(**o))
+    kernels._module.cache_clear(), kernels._function.cache_clear()
+    x, stream, other = cupy.asarray(X), cupy.cuda.Stream(), cupy.cuda.Stream()
+    with second:
+        y = cupy.asarray(X)
+        with other:
+            gpu.max_pool(y, Window(3), (4, 5))
+    with stream:
+        gpu.max_pool(x, Window(3), (4, 5))
+        im2col_forward(y, Window(3))
+    gpu.max_pool(x, Window(3), (4, 5))
+    second_default = cupy.places[-2]
+    assert cupy.places[-4] == (1, other) and cupy.places[-3] == (0, stream)
+    assert second_default[0] == 1 and second_default[1] not in (stream, other)
+    assert cupy.places[-1] == (0, second_default[1])
+    assert len(made) == 3 and made[0] == made[1]  # pooling on both devices, columns on one
+
+
+class Tensor:
+    """Another library's tensor on a GPU: all that is known of it is the DLPack protocol."""
+
+    def __init__(self, array) -> None:
+        self.array = array
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+def test_tensor_on_the_gpu_comes_in_and_goes_out_without_a_copy(cupy) -> None:
+    there = cupy.asarray(X)
+    if cupy is stand_in():
+        del cupy.transfers[:]
+    x = as_array(Tensor(there))
+    assert array_module(x) is cupy
+    x[0, 0, 0, 0] = 7
+    assert float(there[0, 0, 0, 0]) == 7
+    y, _ = convolution_forward(x, cupy.asarray(WEIGHT), window=WINDOW)
+    assert cupy.from_dlpack(Tensor(y)).shape == y.shape
+    if cupy is stand_in():
+        assert cupy.transfers == [("to host", 4), ("to device", WEIGHT.nbytes)]
+    with pytest.raises(BufferError, match="memory that numpy can share, got GPU memory"):
+        as_array(Tensor(there), np)

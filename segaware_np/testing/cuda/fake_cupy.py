@@ -3,7 +3,8 @@
 Its arrays are NumPy arrays in a box; kernels of `RawModule` run on the CPU through
 `segaware_np.testing.cuda.emulate`. It is as strict as CuPy (nothing mixes with NumPy arrays,
 nothing becomes one unasked), and stricter where CuPy trusts its caller: number, types and
-contiguity of a kernel's arguments, writes outside an array, output that overlaps input.
+contiguity of a kernel's arguments, writes outside an array, output that overlaps input, work on
+a device that is not the current one.
 """
 
 from __future__ import annotations
@@ -34,20 +35,22 @@ UFUNC_METHODS = {  # what CuPy's universal functions can do beside being called
     "maximum": ("at",),
     "minimum": ("at",),
 }
-settings = SimpleNamespace(sanitize=None)  # which build of the kernels runs
+VIEWS = {"reshape", "ravel", "squeeze", "swapaxes", "transpose", "view"}  # need no kernel
+settings = SimpleNamespace(sanitize=None, devices=1)  # which build of the kernels, how many GPUs
 launches: list[str] = []  # kernels launched so far, by name
+places: list[tuple[int, Any]] = []  # and for each, the number of the device, and the stream
 transfers: list[tuple[str, int]] = []  # copies so far: ("to host" | "to device", bytes)
 
 
 @contextmanager
-def installed(sanitize: str | None = None) -> Iterator[ModuleType]:
+def installed(sanitize: str | None = None, devices: int = 1) -> Iterator[ModuleType]:
     """Let ``import cupy`` find the stand-in, its kernels built with a sanitizer or without."""
-    before, settings.sanitize = sys.modules.get("cupy"), sanitize
+    before, settings.sanitize, settings.devices = sys.modules.get("cupy"), sanitize, devices
     sys.modules["cupy"] = sys.modules[__name__]
     try:
         yield sys.modules[__name__]
     finally:
-        settings.sanitize = None
+        settings.sanitize, settings.devices = None, 1
         if before is None:
             del sys.modules["cupy"]
         else:
@@ -56,10 +59,11 @@ def installed(sanitize: str | None = None) -> Iterator[ModuleType]:
 
 # ---- arrays ------------------------------------------------------------------------------
 class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 (CuPy's name)
-    """An array on the pretended device."""
+    """An array on a pretended device: the one that was current when it was made."""
 
     def __init__(self, shape: Any, dtype: Any = float) -> None:
         self._array: np.ndarray = _garbage(np.empty(shape, dtype))
+        self._device = _current()
 
     def __array__(self, *_: Any, **__: Any) -> np.ndarray:
         raise TypeError(
@@ -84,13 +88,25 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 (CuPy's name)
         if name.startswith("__") or unknown:
             raise AttributeError(f"'cupy.ndarray' object has no attribute {name!r}")
         value = getattr(self._array, name)
-        return _boxed(value) if callable(value) else _box(value)
+        if not callable(value):
+            return _box(value, self._device)
+        if name in VIEWS:
+            return _boxed(value, self._device)
+        if name != "copy":  # which brings an array to the current device
+            _unbox(self)
+        return _boxed(value)
+
+    def __dlpack__(self, **_: Any) -> ndarray:
+        return self
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, self._device  # kDLCUDA
 
     def __getitem__(self, index: Any) -> ndarray:
-        return _wrap(self._array[_view(index)])
+        return _wrap(self._array[_view(index)], self._device)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self._array[_view(index)] = _unbox(value)
+        _unbox(self)[_view(index)] = _unbox(value)
 
     def __len__(self) -> int:
         return len(self._array)
@@ -125,12 +141,12 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 (CuPy's name)
 
     @property
     def device(self) -> Device:
-        return Device(0)
+        return Device(self._device)
 
 
-def _wrap(array: np.ndarray) -> ndarray:
+def _wrap(array: np.ndarray, device: int | None = None) -> ndarray:
     boxed = ndarray.__new__(ndarray)
-    boxed._array = array
+    boxed._array, boxed._device = array, _current() if device is None else device
     return boxed
 
 
@@ -148,6 +164,8 @@ def _view(index: Any) -> tuple:
 
 def _unbox(value: Any) -> Any:
     if isinstance(value, ndarray):
+        if value._device != _current():
+            raise RuntimeError(f"an array on GPU {value._device} used on GPU {_current()}")
         return value._array
     if isinstance(value, np.ndarray):
         raise TypeError("Unsupported type <class 'numpy.ndarray'>: a NumPy array given to CuPy")
@@ -158,16 +176,18 @@ def _unbox(value: Any) -> Any:
     return value
 
 
-def _box(value: Any) -> Any:
+def _box(value: Any, device: int | None = None) -> Any:
     if isinstance(value, (np.ndarray, np.generic)):
-        return _wrap(np.asarray(value))
-    return type(value)(map(_box, value)) if type(value) in (list, tuple) else value
+        return _wrap(np.asarray(value), device)
+    if type(value) in (list, tuple):
+        return type(value)(_box(item, device) for item in value)
+    return value
 
 
-def _boxed(function: Callable) -> Callable:
+def _boxed(function: Callable, device: int | None = None) -> Callable:
     @functools.wraps(function, assigned=("__name__", "__doc__"), updated=())
     def call(*arguments: Any, **options: Any) -> Any:
-        return _box(function(*_unbox(arguments), **_unbox(options)))
+        return _box(function(*_unbox(arguments), **_unbox(options)), device)
 
     return call
 
@@ -189,7 +209,7 @@ def asarray(value: Any, dtype: Any = None) -> ndarray:
 
 def ascontiguousarray(value: Any, dtype: Any = None) -> ndarray:
     boxed = asarray(value, dtype)
-    return boxed if boxed._array.flags.c_contiguous else _wrap(boxed._array.copy("C"))
+    return boxed if boxed._array.flags.c_contiguous else _wrap(_unbox(boxed).copy("C"))
 
 
 def asnumpy(value: Any) -> np.ndarray:
@@ -197,9 +217,10 @@ def asnumpy(value: Any) -> np.ndarray:
 
 
 def from_dlpack(value: Any) -> ndarray:
-    if not isinstance(value, ndarray):
+    inside = value.__dlpack__()
+    if not isinstance(inside, ndarray):
         raise BufferError("the stand-in for CuPy shares memory with no other library")
-    return value
+    return _wrap(inside._array, inside._device)
 
 
 def empty(shape: Any, dtype: Any = float) -> ndarray:
@@ -289,12 +310,13 @@ class RawKernel:
         for at, (argument, parameter) in enumerate(zip(arguments, parameters, strict=True)):
             where = f"{self.name}, argument {at}"
             if isinstance(argument, ndarray):
-                loans.append(_Loan(where, argument._array, parameter))
+                loans.append(_Loan(where, _unbox(argument), parameter))
                 values.append(loans[-1].inside)
             else:
                 values.append(_check_value(where, argument, parameter))
         _check_overlap(loans)
         launches.append(self.name)
+        places.append((_current(), get_current_stream()))
         # As CuPy does: an empty grid is launched as one block.
         grid, block = (tuple(max(1, n) for n in shape) for shape in (grid, block))
         _built(self._module, settings.sanitize).launch(self.name, grid, block, values, shared_mem)
@@ -358,25 +380,56 @@ def _check_overlap(loans: list[_Loan]) -> None:
 
 
 # ---- devices and streams -----------------------------------------------------------------
+_entered = [0]  # devices, the current one last
+_streams: dict[int, list[Stream]] = {}  # of each device, the current one last
+
+
+def _current() -> int:
+    return _entered[-1]
+
+
 class Device:
-    """The one pretended device, or one that is not there."""
+    """A pretended device, or one that is not there."""
 
     compute_capability = "90"
     attributes = {"L2CacheSize": 4096, "MultiProcessorCount": 4}  # noqa: RUF012 (as in CuPy)
 
-    def __init__(self, id: int = 0) -> None:
-        self.id = id
+    def __init__(self, id: int | None = None) -> None:
+        self.id = _current() if id is None else id
 
     def __enter__(self) -> Device:
-        if self.id:
+        if not 0 <= self.id < settings.devices:
             raise RuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
+        _entered.append(self.id)
         return self
 
     def __exit__(self, *_: Any) -> None:
-        return None
+        _entered.pop()
 
     def synchronize(self) -> None:
         return None
+
+
+class Stream:
+    """A stream. All work is done at once, so that only its identity counts."""
+
+    def __enter__(self) -> Stream:
+        _streams.setdefault(_current(), []).append(self)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        _streams[_current()].pop()
+
+    def synchronize(self) -> None:
+        return None
+
+
+_NULL = Stream()
+
+
+def get_current_stream() -> Stream:
+    """The stream of the current device: each device has its own."""
+    return (_streams.get(_current()) or [_NULL])[-1]
 
 
 class CompileException(Exception):  # noqa: N818 (CuPy's name)
@@ -385,7 +438,11 @@ class CompileException(Exception):  # noqa: N818 (CuPy's name)
 
 cuda = SimpleNamespace(
     Device=Device,
+    Stream=Stream,
+    get_current_stream=get_current_stream,
     compiler=SimpleNamespace(CompileException=CompileException),
     is_available=lambda: True,
-    runtime=SimpleNamespace(getDeviceCount=lambda: 1, runtimeGetVersion=lambda: 13000),
+    runtime=SimpleNamespace(
+        getDeviceCount=lambda: settings.devices, runtimeGetVersion=lambda: 13000
+    ),
 )
