@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 from caffe_cases import cases, check_network
-from test_caffe_layers import CASES, away_from_kinks
+from test_caffe_layers import CASES, away_from_kinks, description
 
 from segaware_np.caffe import Net, Solver
 from segaware_np.caffe.published import segaware_vgg16
@@ -27,13 +27,10 @@ def test_layer(cupy: ModuleType, type_: str, options: str, bottoms: list) -> Non
     """Each layer type by itself gives what it gives with NumPy."""
     arrays = [b if isinstance(b, np.ndarray) else away_from_kinks(b).astype("f4") for b in bottoms]
     inputs = {f"b{i}": array for i, array in enumerate(arrays)}
-    text = "".join(f'input: "{name}" input_shape {{ {" ".join(f"dim: {d}" for d in a.shape)} }} '
-                   for name, a in inputs.items())
-    read = " ".join(f'bottom: "{name}"' for name in inputs)
-    text += f'layer {{ name: "l" type: "{type_}" {read} top: "y" {options} }}'
+    text = description(type_, options, bottoms)
     found = []
     for xp in (np, cupy):
-        net = Net("force_backward: true " + text, phase="TRAIN", xp=xp)
+        net = Net(text, phase="TRAIN", xp=xp)
         tops = net.forward({name: xp.asarray(array) for name, array in inputs.items()})
         back = net.backward({name: xp.ones_like(top) for name, top in tops.items()})
         diffs = {name: blob.diff for name, blob in net.learned().items()}

@@ -105,16 +105,21 @@ def away_from_kinks(shape: tuple[int, ...]) -> np.ndarray:
     return (RNG.permutation(int(np.prod(shape))).reshape(shape) - np.prod(shape) // 2 + 0.37) / 13.7
 
 
-def single(type_: str, options: str, bottoms: list) -> Layer:
-    """The only layer of a network, with parameters drawn anew."""
-    shapes = [np.shape(b) if isinstance(b, np.ndarray) else b for b in bottoms]
-    text = "".join(
+def description(type_: str, options: str, bottoms: list) -> str:
+    """A network of one layer."""
+    shapes = [b.shape if isinstance(b, np.ndarray) else b for b in bottoms]
+    inputs = "".join(
         f'input: "b{i}" input_shape {{ {" ".join(f"dim: {d}" for d in shape)} }} '
         for i, shape in enumerate(shapes)
     )
     read = " ".join(f'bottom: "b{i}"' for i in range(len(bottoms)))
-    text += f'layer {{ name: "l" type: "{type_}" {read} top: "y" {options} }}'
-    net = Net("force_backward: true " + text, phase="TRAIN", dtype="float64")
+    return (f"force_backward: true {inputs}"
+            f'layer {{ name: "l" type: "{type_}" {read} top: "y" {options} }}')
+
+
+def single(type_: str, options: str, bottoms: list) -> Layer:
+    """The only layer of a network, with parameters drawn anew."""
+    net = Net(description(type_, options, bottoms), phase="TRAIN", dtype="float64")
     layer = net._graph.steps[-1].layer
     for blob in layer.params:
         blob.data[...] = RNG.uniform(0.5, 1.5, blob.data.shape)
@@ -158,17 +163,10 @@ def test_every_type_is_proved() -> None:
 
 def run(type_: str, options: str, *bottoms: np.ndarray, tops: int = 1) -> Any:
     """Tops of a single layer, in phase TEST."""
-    text = "".join(
-        f'input: "b{i}" input_shape {{ {" ".join(f"dim: {d}" for d in b.shape)} }} '
-        for i, b in enumerate(bottoms)
-    )
-    text += f'layer {{ name: "l" type: "{type_}" '
-    text += " ".join(f'bottom: "b{i}"' for i in range(len(bottoms)))
-    text += " " + " ".join(f'top: "t{i}"' for i in range(tops)) + f" {options} }}"
-    net = Net(text, dtype="float64")
+    more = 'top: "z" ' if tops == 2 else ""
+    net = Net(description(type_, more + options, list(bottoms)), dtype="float64")
     out = net.forward({f"b{i}": b for i, b in enumerate(bottoms)})
-    found = [out[f"t{i}"] for i in range(tops)]
-    return found[0] if tops == 1 else found
+    return out["y"] if tops == 1 else (out["y"], out["z"])
 
 
 V = np.array([[-800.0, -2.0, -0.5], [0.0, 1.5, 800.0]])

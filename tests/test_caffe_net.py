@@ -342,6 +342,9 @@ def test_input_declarations() -> None:
          "cannot infer"),
         (data() + layer("f", "Scale", "x", 'scale_param { filler { type: "spline" } }'),
          "unknown filler 'spline'"),
+        (data() + layer("t", "Tile", "x", "tile_param { tiles: 1000000000 }"), "not a shape"),
+        (data() + layer("p", "Pooling", "x", "pooling_param { kernel_size: 999 pad: 998 }"),
+         "a window of 998001 pixels is beyond all reason"),
         (data() + conv("c", "x", "kernel_size: -3"), "expected an integer of at least 0"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 from segaware_np.caffe.blobs import Shape
 from segaware_np.caffe.fusion import FusedStep, fuse
 from segaware_np.caffe.graph import Graph, Step
-from segaware_np.caffe.layer import Context
+from segaware_np.caffe.layer import Context, check_shape
 from segaware_np.caffe.parameters import Shared, make_parameters
 from segaware_np.xp import Array
 
@@ -66,6 +66,8 @@ class Engine:
         for step in steps:
             bottoms = [self.shapes[slot] for slot in step.bottoms]
             tops = step.layer.shapes(*bottoms)
+            for shape in tops:
+                check_shape(step.layer.spec, shape)
             self.shapes.update(zip(step.tops, tops, strict=True))
             if declare:
                 declared = step.layer.declare(*bottoms)

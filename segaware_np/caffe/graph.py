@@ -111,6 +111,8 @@ def build(net: Message, state: Message, context: Context) -> Graph:
             continue
         step = _step(spec, graph, context)
         if spec.type == "Input":
+            if not all(spec.top):
+                raise step.layer.error("expected a name for each top")
             graph.inputs.update(zip(spec.top, step.layer.shapes(), strict=True))
         else:
             graph.steps.append(step)
@@ -132,8 +134,8 @@ def _declared_inputs(net: Message) -> list[tuple[str, Shape]]:
     if len(shapes) != count:
         raise net.error(f"expected an input_shape for each of {count} inputs, got {len(shapes)}")
     for name, shape in zip(net.input, shapes, strict=True):
-        if net.input.count(name) > 1:
-            raise net.error(f"input {name!r} is declared twice")
+        if not name or net.input.count(name) > 1:
+            raise net.error(f"input {name!r}: expected a name of its own for each")
         check_shape(net, shape)
     return list(zip(net.input, shapes, strict=True))
 

@@ -18,6 +18,8 @@ from segaware_np.xp import Array
 Grads = Sequence[Array | None]
 
 TYPES: dict[str, type[Layer]] = {}
+MAX_TAPS = 1 << 16  # pixels of a window
+MAX_COUNT = 1 << 31  # numbers of a blob, as in Caffe
 
 
 @dataclass
@@ -145,9 +147,12 @@ def window_of(layer: Layer) -> Window:
 def make_window(layer: Layer, **sides: Any) -> Window:
     """Return a window, or an error that names the layer."""
     try:
-        return Window(**sides)
+        window = Window(**sides)
     except ValueError as error:
         raise layer.error(str(error)) from None
+    if window.size > MAX_TAPS:
+        raise layer.error(f"a window of {window.size} pixels is beyond all reason")
+    return window
 
 
 def fitted(layer: Layer, window: Window, shape: Shape) -> tuple[int, int]:
@@ -159,11 +164,11 @@ def fitted(layer: Layer, window: Window, shape: Shape) -> tuple[int, int]:
 
 
 def check_shape(where: Message, shape: Sequence[int]) -> Shape:
-    """Raise unless a declared shape is one that an array can have."""
+    """Raise unless a shape is one that a blob can have."""
     size = 1
     for dim in shape:
         size *= dim
-        if dim < 0 or size > 2**31 or len(shape) > 32:
+        if dim < 0 or size > MAX_COUNT or len(shape) > 32:
             raise where.error(f"not a shape of an array: {tuple(shape)}")
     return tuple(shape)
 

@@ -115,8 +115,8 @@ class NormConvMeanfield(Layer):
             for k, p, d in zip(kernels, pads, dilations, strict=True)
         ]
         scales = self._each("scale", 0.0)  # the authors' default: 0.1 stored as an integer
-        if min(scales) < 0:
-            raise self.error(f"scale: expected at least 0, got {min(scales)}")
+        if not all(0 <= scale < np.inf for scale in scales):
+            raise self.error(f"scale: expected finite numbers of at least 0, got {scales}")
         self.options: dict[str, Any] = {"iterations": param.num_iterations}
         for i, (window, scale) in enumerate(zip(self.windows, scales, strict=True), start=1):
             self.options.update({f"window{i}": window, f"scale{i}": scale})

@@ -28,6 +28,12 @@ _NORMALIZE = {"FULL": "full", "VALID": "valid", "BATCH_SIZE": "batch", "NONE": "
 class _OverClasses(Layer):
     """A layer that treats one axis as classes; the operations want it second."""
 
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        score = bottoms[0]
+        if not score[self.axis(self.spec.softmax_param.axis, len(score))]:
+            raise self.error(f"there are no classes in {score}")
+        return [score]
+
     def _classes_second(self, x: Array) -> Array:
         """View with the axes ``(before, classes, behind)``."""
         axis = self.axis(self.spec.softmax_param.axis, x.ndim)
@@ -75,6 +81,7 @@ class SoftmaxWithLoss(_OverClasses):
 
     def shapes(self, *bottoms: Shape) -> list[Shape]:
         score, labels = bottoms
+        super().shapes(score)
         axis = self.axis(self.spec.softmax_param.axis, len(score))
         if prod(labels) * score[axis] != prod(score):
             raise self.error(f"labels {labels} are not one for each prediction of {score}")
@@ -176,7 +183,7 @@ class HingeLoss(Layer):
     bottoms, loss = (2, 2), True
 
     def shapes(self, *bottoms: Shape) -> list[Shape]:
-        if not bottoms[0] or prod(bottoms[1]) != bottoms[0][0]:
+        if not prod(bottoms[0][1:]) or prod(bottoms[1]) != bottoms[0][0]:
             raise self.error(f"labels {bottoms[1]} are not one for each sample of {bottoms[0]}")
         return [()]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import e, log
+from math import e, inf, log
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ class AbsVal(Layer):
 class Exp(Layer):
     def configure(self) -> None:
         self.base = _base(self, self.spec.exp_param)
+        if self.spec.exp_param.shift * log(self.base) > 700:
+            raise self.error("base to the power of shift is beyond all numbers")
 
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
         param = self.spec.exp_param
@@ -46,7 +48,10 @@ class Log(Layer):
     """``y = log_base(shift + scale x)``"""
 
     def configure(self) -> None:
-        self.rate = 1 / log(_base(self, self.spec.log_param))
+        base = _base(self, self.spec.log_param)
+        if base == 1:
+            raise self.error("base: there is no logarithm to the base 1")
+        self.rate = 1 / log(base)
 
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
         param = self.spec.log_param
@@ -205,6 +210,6 @@ def sigmoid(x: Array) -> Array:
 def _base(layer: Layer, param: Message) -> float:
     """The base of a logarithm or of a power; -1 stands for e."""
     base = e if param.base == -1 else param.base
-    if base <= 0:
+    if not 0 < base < inf:
         raise layer.error(f"base: expected a positive number or -1 for e, got {base}")
     return base

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from segaware_np.caffe.blobs import Shape
-from segaware_np.caffe.layer import Declaration, Grads, Layer, layer_type
+from segaware_np.caffe.layer import Declaration, Grads, Layer, fitted, layer_type, make_window
 from segaware_np.ops.batch_norm import batch_norm_backward, batch_norm_forward, batch_statistics
 from segaware_np.ops.pooling import average_pool_backward, average_pool_forward
-from segaware_np.window import Window
 from segaware_np.xp import Array, array_module
 
 
@@ -28,9 +28,14 @@ class BatchNorm(Layer):
         if not (0 <= param.moving_average_fraction <= 1 and param.eps >= 0):
             raise self.error("moving_average_fraction and eps: expected 0 to 1 and at least 0")
 
-    def declare(self, *bottoms: Shape) -> list[Declaration]:
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
         if len(bottoms[0]) < 2:
             raise self.error(f"expected a bottom with channels, got {bottoms[0]}")
+        if not (self.stored or prod(bottoms[0])):
+            raise self.error(f"there are no statistics of a batch {bottoms[0]}")
+        return [bottoms[0]]
+
+    def declare(self, *bottoms: Shape) -> list[Declaration]:
         channels = bottoms[0][1]
         return [Declaration(shape, np.zeros) for shape in ((channels,), (channels,), (1,))]
 
@@ -71,9 +76,11 @@ class LRN(Layer):
         if param.local_size < 1 or param.local_size % 2 == 0:
             raise self.error(f"local_size: expected an odd number, got {param.local_size}")
         self.across = param.norm_region == "ACROSS_CHANNELS"
-        self.window = Window.same(param.local_size)
+        self.window = make_window(self, kernel=param.local_size, pad=param.local_size // 2)
 
     def shapes(self, *bottoms: Shape) -> list[Shape]:
+        if not self.across:
+            fitted(self, self.window, bottoms[0])
         return [self.image(bottoms[0])]
 
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:

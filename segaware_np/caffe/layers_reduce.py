@@ -32,8 +32,9 @@ class InnerProduct(Layer):
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
         x = bottoms[0]
         shape = self.shapes(x.shape)[0]
-        rows, weight = x.reshape(prod(shape[:-1]), -1), self.params[0].data
+        weight = self.params[0].data
         matrix = weight if self.param.transpose else weight.T
+        rows = x.reshape(prod(shape[:-1]), len(matrix))
         y = rows @ matrix
         if self.param.bias_term:
             y += self.params[1].data
@@ -41,7 +42,7 @@ class InnerProduct(Layer):
 
     def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
         rows, matrix, shape = cache
-        dy = dtops[0].reshape(rows.shape[0], -1)  # type: ignore[union-attr]
+        dy = dtops[0].reshape(len(rows), matrix.shape[1])  # type: ignore[union-attr]
         dweight = rows.T @ dy if self.param.transpose else dy.T @ rows
         return [(dy @ matrix.T).reshape(shape)], [dweight, dy.sum(0)][: len(self.params)]
 
@@ -53,7 +54,7 @@ class ChannelReduce(Layer):
     def shapes(self, *bottoms: Shape) -> list[Shape]:
         n, c, h, w = self.image(bottoms[0])
         left = self.spec.channel_reduce_param.num_channels
-        if left < 1 or c % left:
+        if left < 1 or c < 1 or c % left:
             raise self.error(f"{c} channels cannot be reduced to {left}")
         return [(n, left, h, w)]
 

@@ -24,7 +24,7 @@ class Concat(Layer):
         param, first = self.spec.concat_param, bottoms[0]
         axis = self.axis(param.concat_dim if "concat_dim" in param else param.axis, len(first))
         self.along = axis
-        if len({(*s[:axis], *s[axis + 1 :]) for s in bottoms}) > 1:
+        if len({(len(s), *s[:axis], *s[axis + 1 :]) for s in bottoms}) > 1:
             raise self.error(f"bottoms differ beside axis {axis}: {', '.join(map(str, bottoms))}")
         return [(*first[:axis], sum(s[axis] for s in bottoms), *first[axis + 1 :])]
 
