@@ -224,6 +224,9 @@ def test_command_run_and_convert(pairs: Path, capsys: pytest.CaptureFixture[str]
     assert labels.shape == (6, 8) and labels.max() < 5
     for middle in ("w.npz", "w.safetensors"):
         assert run("convert", str(weights), str(pairs / middle)) == 0
+        assert run("run", str(model), str(pairs / middle), str(pairs / "i1.png"), "-o",
+                   str(pairs / middle[2:]), "-D", "CLASSES=5") == 0
+        np.testing.assert_array_equal(np.asarray(Image.open(pairs / middle[2:] / "i1.png")), labels)
         assert run("convert", str(pairs / middle), str(pairs / "again.caffemodel")) == 0
         assert (pairs / "again.caffemodel").read_bytes()[2:] in weights.read_bytes()
     assert run("convert", str(weights), str(pairs / "w.txt")) == 2
