@@ -168,29 +168,24 @@ def mean_field_backward(dq: Array, cache: MeanFieldCache) -> tuple[Array | None,
     xp, dunary = array_module(wc), dq.copy()
     mixers = [wc @ w for w in weights]
     dmixers = [xp.zeros_like(wc) for _ in weights]
-    arrived: list[list[Array]] = [[] for _ in filters]
+    ps = xp.concatenate([step.probability for step in steps], 1)
+    arrived = [xp.empty_like(ps) for _ in filters]
     for number, (p, filtered) in reversed(list(enumerate(steps))):
         das, parts = fast(mean_field_update_grad, dq)(dq, filtered, mixers)
         dps: list[Array] = []
         for i, (f, da) in enumerate(zip(filters, das, strict=True)):
             dmixers[i] += parts[i]
-            arrived[i].append(da)
+            arrived[i][:, number * len(wc) : (number + 1) * len(wc)] = da
             dps += masked_sum_backward(da, MaskedSumCache(p, f.mask, f.window), {"x"})[:1]
         dp = dps[0] if len(dps) == 1 else dps[0] + dps[1]
         dq = softmax_backward(dp, p)
         if number:  # the Q that this iteration started from is U - Wc M as well
             dunary += dq
-    ps = xp.concatenate([step.probability for step in reversed(steps)], 1)
-    dmasks = (
-        masked_sum_backward(
-            xp.concatenate(das, 1), MaskedSumCache(ps, f.mask, f.window), {"mask"}
-        )[1]
-        for das, f in zip(arrived, filters, strict=True)
-    )
-    dfeatures = [
-        local_mask_backward(dmask, f.features, {"embedding"})[0]
-        for dmask, f in zip(dmasks, filters, strict=True)
-    ]
+    dfeatures = []
+    for f in filters:
+        to_mask = MaskedSumCache(ps, f.mask, f.window)
+        dmask = masked_sum_backward(arrived.pop(0), to_mask, {"mask"})[1]
+        dfeatures.append(local_mask_backward(dmask, f.features, {"embedding"})[0])
     df1, df2 = [*dfeatures, None][:2]
     dwc = sum(d @ w.T for d, w in zip(dmixers, weights, strict=True))
     dwb, dws = [*(wc.T @ d for d in dmixers), None][:2]
