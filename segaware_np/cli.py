@@ -123,7 +123,7 @@ def describe(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror + (f": {error.filename}" if error.filename is not None else "")
     elif isinstance(error, MemoryError):
-        text = f"not enough memory: {text}"
+        text = f"not enough memory: {text} (--crop or --batch may help)"
     if isinstance(error, _FORESEEN) and text:
         return text
     return f"{type(error).__name__}: {text} (--debug shows where)"

@@ -12,6 +12,7 @@ import numpy as np
 
 from segaware_np.files import FormatError, differing_arrays, load_arrays, save_arrays
 from segaware_np.layers import Layer, Parameter
+from segaware_np.version import __version__
 from segaware_np.xp import Array, array_module
 
 if TYPE_CHECKING:
@@ -333,7 +334,8 @@ class Net:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the weights and the description to ``.npz`` or ``.safetensors``, atomically."""
-        metadata = {"format": "segaware_np network", "description": self.description}
+        metadata = {"format": "segaware_np network", "version": __version__}
+        metadata |= {"description": self.description}
         save_arrays(path, self.weights(), metadata)
 
     def load(self, path: str | os.PathLike[str]) -> None:

@@ -323,7 +323,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dic
     if metadata.get("format") != _FORMAT or not all(
         isinstance(metadata.get(key), kind) for key, kind in kinds.items()
     ):
-        raise FormatError(f"{path}: not a checkpoint")
+        raise FormatError(f"{path}: not a checkpoint of this version")
     if sorted(arrays) != metadata["arrays"]:
         raise FormatError(f"{path}: damaged: its arrays are not those it lists")
     weights, histories = (

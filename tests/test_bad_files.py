@@ -18,6 +18,7 @@ from segaware_np.data import PairList, SyntheticScenes
 from segaware_np.files import FormatError, atomic_write, load_arrays, save_arrays
 from segaware_np.images import read_image, read_labels, write_image, write_labels
 from segaware_np.optim import NonFiniteError
+from segaware_np.version import __version__
 
 IMAGE = np.zeros((4, 5, 3), np.uint8)
 SCENES = SyntheticScenes(2, size=(8, 8))
@@ -111,6 +112,15 @@ def test_arrays_that_are_no_network(empty):
     save_arrays("arrays.npz", {"x": X})
     check(lambda: NET.load("arrays.npz"), FormatError, "arrays.npz: not a saved network")
     check(lambda: models.load("arrays.npz"), FormatError, "arrays.npz: not a network")
+
+
+def test_a_network_of_another_version(empty):
+    NET.save("model.npz")
+    arrays, metadata = load_arrays("model.npz")
+    metadata["description"]["arguments"]["attention"] = "new"
+    save_arrays("model.npz", arrays, metadata | {"version": "9.1"})
+    message = f"version 9.1 wrote it, this is {__version__}"
+    check(lambda: models.load("model.npz"), FormatError, message)
 
 
 def test_a_network_with_other_arguments(empty):

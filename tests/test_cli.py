@@ -17,7 +17,7 @@ from segaware_np.cli import main
 from segaware_np.commands import info
 from segaware_np.data import SyntheticScenes
 from segaware_np.images import read_image, read_labels, read_palette, write_image, write_labels
-from segaware_np.models import load, segmentation_network
+from segaware_np.models import embedding_network, load, segmentation_network
 
 SMALL = ["--widths", "4,4", "--depths", "1,1", "--refine", "1", "--refine-width", "4"]
 SMALL += ["--classes", "6"]
@@ -311,6 +311,26 @@ def test_damaged_model(capsys, data, model, tmp_path):
 def test_output_that_is_a_file(capsys, data, model):
     text = fails(capsys, "predict", model, data / "images", "-o", model)
     assert "--output: expected a folder, got the file" in text
+
+
+def test_labels_that_teach_nothing(capsys, data, tmp_path):
+    write_labels(tmp_path / "mask.png", np.where(read_labels(data / "labels/0.png"), 255, 0))
+    (tmp_path / "train.txt").write_text(f"{data}/images/0.png mask.png\n")
+    command = ["train", tmp_path, *SMALL, *SHORT, "-o", tmp_path / "a"]
+    assert main(list(map(str, command))) == 0
+    assert "hold the labels [0, 255] alone, and 255 does not count" in capsys.readouterr().err
+    assert main(["train", str(data), *SMALL, *SHORT, "-o", str(tmp_path / "b")]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_options_without_a_use(capsys, data, model, tmp_path):
+    plain = ["train", data, "-o", tmp_path / "run", "--network", "plain", *SMALL]
+    assert "a plain network has neither" in fails(capsys, *plain, "--embedding", model)
+    assert "a plain network has neither" in fails(capsys, *plain, "--aware", "refine")
+    embedding_network((5,), (1,), 3).save(tmp_path / "other.npz")
+    text = fails(capsys, *plain, "--start", tmp_path / "other.npz")
+    assert "--start: no array of " in text
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_diverging_run_gets_advice(capsys, data, tmp_path):

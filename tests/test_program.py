@@ -135,7 +135,7 @@ ERRORS = [
     (["train", "scenes", "--zoom", "2,1"], "scale: expected 0 < low <= high, got (2.0, 1.0)"),
     (["train", "scenes", "--split", "dev"], "--split: expected one of train, val, test, got dev"),
     (["train", "nowhere"], "no such file or folder: nowhere"),
-    (["train", "."], "expected train.txt or ImageSets in this folder"),
+    (["train", "."], "expected train.txt (--split names it) or ImageSets in this folder"),
     (["train", "scenes", "--widths", "4,4", "--depths", "1"], "depths: expected 2"),
     (["train", "scenes", "--aware", "stage9"], "aware: expected names out of"),
     (["train", "scenes", "--embedding", "none.npz"], "no such file: none.npz"),
@@ -180,7 +180,7 @@ def test_ctrl_c(capsys, monkeypatch):
         (ValueError("two\n lines"), "two lines"),
         (PermissionError(13, "Permission denied", "a.png"), "Permission denied: a.png"),
         (KeyError("x"), "KeyError: 'x' (--debug shows where)"),
-        (MemoryError("3 GiB"), "not enough memory: 3 GiB"),
+        (MemoryError("3 GiB"), "not enough memory: 3 GiB (--crop or --batch may help)"),
     ],
 )
 def test_describe(error, text):

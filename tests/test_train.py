@@ -334,7 +334,7 @@ def test_a_damaged_checkpoint_is_told_from_a_good_one(stopped):
 
 def test_a_file_that_is_no_checkpoint(stopped):
     make_net().save(stopped / "checkpoint-00000009.npz")
-    with pytest.raises(FormatError, match="not a checkpoint; remove it to resume from"):
+    with pytest.raises(FormatError, match="not a checkpoint of this version; remove it"):
         make_trainer(stopped).run(resume=True)
     arrays, metadata = load_arrays(stopped / "checkpoint-00000006.npz")
     save_arrays(stopped / "checkpoint-00000009.npz", {"other": np.zeros(3)}, metadata)

@@ -57,7 +57,9 @@ def open_dataset(
         return VOCFolder(path, options.split, options.labels, **right)
     listed = path if path.is_file() else path / f"{options.split}.txt"
     if not listed.is_file():
-        raise FileNotFoundError(f"{path}: expected {listed.name} or ImageSets in this folder")
+        raise FileNotFoundError(
+            f"{path}: expected {listed.name} (--split names it) or ImageSets in this folder"
+        )
     pairs = PairList(listed, options.root, **right)
     if not pairs.labelled:
         raise ValueError(f"{listed}: expected 'image label' in each line, got images alone")

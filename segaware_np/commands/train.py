@@ -181,6 +181,7 @@ def run(options: argparse.Namespace) -> None:
     dataset = sources.open_dataset(options, count, options.ignore_label)
     if count is None and options.network != "embedding":
         raise ValueError("--classes: expected their number N (labels are 0 to N - 1) or names")
+    _look_at_labels(dataset, options.ignore_label)
     net = build(options, count)
     if names:
         net.description["class_names"] = list(names)
@@ -200,6 +201,8 @@ def run(options: argparse.Namespace) -> None:
     )
     if options.start and not (options.resume and trainer.checkpoints()):
         copied = transfer(load(options.start).weights(), net)
+        if not copied:
+            raise ValueError(f"--start: no array of {options.start} fits this network")
         print(f"{len(copied)} of {len(net.parameters())} arrays of weights from {options.start}")
     try:
         trainer.run(options.resume)
@@ -214,6 +217,19 @@ def run(options: argparse.Namespace) -> None:
     else:
         net.save(model)
         print(f"wrote {model}")
+
+
+def _look_at_labels(dataset: Dataset, ignore_label: int, images: int = 8) -> None:
+    """Tell of labels from which nothing can be learned, as masks of 0 and 255."""
+    seen: set[int] = set()
+    for index in range(min(images, len(dataset))):
+        seen.update(np.unique(dataset[index][1]).tolist())
+    if len(seen - {ignore_label}) < 2:
+        print(
+            f"note: the first images hold the labels {sorted(seen)} alone, and {ignore_label} does "
+            "not count (--ignore-label)",
+            file=sys.stderr,
+        )
 
 
 def label_classes(options: argparse.Namespace) -> tuple[int | None, Sequence[str]]:
@@ -269,6 +285,8 @@ def build(options: argparse.Namespace, count: int | None) -> Net:
     }
     if count is None:
         return embedding_network(channels=options.embedding_channels, **common)
+    if options.network == "plain" and (options.aware, options.embedding) != (("all",), "rgb"):
+        raise ValueError("--aware, --embedding: a plain network has neither; --network segaware?")
     aware: bool | set[str] = False
     trained, lr = None, options.embedding_lr
     if options.network == "segaware":

@@ -14,6 +14,7 @@ from segaware_np.models.resnet import segaware_resnet101
 from segaware_np.models.segmentation import segmentation_network
 from segaware_np.models.vgg import segaware_vgg16
 from segaware_np.net import Net
+from segaware_np.version import __version__
 
 BUILDERS = {
     builder.__name__: builder
@@ -105,7 +106,9 @@ def load(path: str | os.PathLike[str], **changes: Any) -> Net:
     except (TypeError, ValueError) as error:
         if changes.keys() - {"xp"}:
             raise
-        raise FormatError(f"{path}: not a network of this library ({error})") from error
+        writer = metadata.get("version", __version__)
+        hint = f"; version {writer} wrote it, this is {__version__}" * (writer != __version__)
+        raise FormatError(f"{path}: not a network of this library ({error}{hint})") from error
     return net
 
 
