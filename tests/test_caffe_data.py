@@ -192,6 +192,7 @@ def test_fillers() -> None:
     assert both.std() == pytest.approx(np.sqrt(2 / (270 + 360)), rel=0.02)
     assert fill(filler('type: "msra" variance_norm: FAN_OUT'), shape, rng).std() == pytest.approx(
         np.sqrt(2 / 360), rel=0.02)
+    assert fill(filler('type: "msra"'), (3, 0, 3, 3), rng).shape == (3, 0, 3, 3)
     sparse = fill(filler('type: "gaussian" std: 2 mean: 1 sparse: 10'), shape, rng)
     assert (sparse != 0).mean() == pytest.approx(0.25, abs=0.03)
     uniform = fill(filler('type: "uniform" min: 2 max: 3'), shape, rng)

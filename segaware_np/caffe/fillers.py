@@ -60,9 +60,8 @@ def _fan(filler: Message, shape: Shape) -> float:
     size = int(np.prod(shape))
     fan_in = size / (shape[0] if shape else 1)
     fan_out = size / (shape[1] if len(shape) > 1 else 1)
-    return {"FAN_IN": fan_in, "FAN_OUT": fan_out, "AVERAGE": (fan_in + fan_out) / 2}[
-        filler.variance_norm
-    ]
+    fans = {"FAN_IN": fan_in, "FAN_OUT": fan_out, "AVERAGE": (fan_in + fan_out) / 2}
+    return max(fans[filler.variance_norm], 1)  # 0 only where there is nothing to fill
 
 
 def _bilinear(filler: Message, shape: Shape, rng: np.random.Generator) -> np.ndarray:
