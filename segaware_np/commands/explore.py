@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from segaware_np.commands.masks import embed
-from segaware_np.commands.options import positive, whole
-from segaware_np.explore import build_page
+from segaware_np.commands.networks import load_network
+from segaware_np.commands.options import check_output, positive, whole
+from segaware_np.explore import make_page
 from segaware_np.extras import require
 from segaware_np.files import FormatError, atomic_write, load_arrays
 from segaware_np.images import read_image
+from segaware_np.net import Net
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--megabytes",
         type=positive,
         default=4.0,
-        help="size that a page with an embedding keeps below: more is more exact",
+        help="size that a page with an embedding keeps below; where the embedding has to be "
+        "rounded, more is more exact",
     )
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
@@ -49,18 +51,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the page."""
+    check_output(options.output)
     image = shrink(read_image(options.image), options.size)
-    embedding = None
+    embedding: Net | np.ndarray | None = None
     if options.embedding:
-        embedding = embed(image, options.embedding)
+        embedding = load_network(options.embedding, "embedding")
     elif options.array:
         embedding = read_embedding(options.array)
     title = Path(options.image).name
-    page = build_page(image, embedding, title=title, megabytes=options.megabytes).encode()
+    page = make_page(image, embedding, title=title, megabytes=options.megabytes)
+    text = page.html.encode()
     with atomic_write(options.output) as file:
-        file.write(page)
-    height, width, _ = image.shape
-    print(f"wrote {options.output}: {width} x {height} pixels, {len(page) / 1e6:.2f} MB")
+        file.write(text)
+    print(f"wrote {options.output}, {len(text) / 1e6:.2f} MB")
+    print(page.note)
 
 
 def shrink(image: np.ndarray, size: int) -> np.ndarray:

@@ -11,10 +11,14 @@ const CIVIDIS = ["00224e", "1a386f", "434e6c", "61656f", "7d7c78", "9b9476", "bc
 
 // ---- data -------------------------------------------------------------------------------------
 
-async function decode(packed) {
-  const deflated = Uint8Array.from(atob(packed.stream), (c) => c.charCodeAt(0));
+async function inflate(stream) {
+  const deflated = Uint8Array.from(atob(stream), (c) => c.charCodeAt(0));
   const inflating = new Blob([deflated]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const bytes = new Uint8Array(await new Response(inflating).arrayBuffer());
+  return new Response(inflating).arrayBuffer();
+}
+
+async function decode(packed) {
+  const bytes = new Uint8Array(await inflate(packed.stream));
   const { width, height, components, step, basis } = packed;
   const size = width * height, low = components * size;
   const levels = new Int32Array(size), rotated = new Float32Array(components * size);
@@ -174,12 +178,25 @@ function fit(canvas) {
   return context;
 }
 
+// Runs a generator in slices, so that the page stays alive; returns what the generator returns.
+async function patiently(steps, tell) {
+  for (;;) {
+    const until = performance.now() + 40;
+    let step = steps.next();
+    while (!step.done && performance.now() < until) step = steps.next();
+    if (step.done) return step.value;
+    tell(step.value);
+    await new Promise((resume) => setTimeout(resume));
+  }
+}
+
 // ---- the page ---------------------------------------------------------------------------------
 
 async function main() {
   const data = JSON.parse($("data").textContent);
-  const embeddings = {};
-  for (const [name, packed] of Object.entries(data)) embeddings[name] = await decode(packed);
+  const wanted = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+  const embeddings = { rgb: await decode(data.rgb) };
+  if (data.learned && !data.learned.steps) embeddings.learned = await decode(data.learned);
   const { width, height } = embeddings.rgb, colours = embeddings.rgb.L1.values;
   const form = $("controls"), control = form.elements;
   const state = { x: width >> 1, y: height >> 1, source: "rgb", norm: "L1", kind: "exponential",
@@ -287,8 +304,9 @@ async function main() {
 
   for (const n of KERNELS) control.kernel.add(new Option(`${n} × ${n}`, n));
   for (const n of DILATIONS) control.dilation.add(new Option(n, n));
-  for (const radio of control.source) radio.disabled = !(radio.value in embeddings);
-  if (!embeddings.learned) control.source[1].parentNode.title = "Made with --embedding or --model";
+  const learned = control.source[1], label = learned.nextElementSibling;
+  learned.disabled = !embeddings.learned;
+  if (!data.learned) learned.parentNode.title = "Made with --embedding or --array";
   for (const [kernel, dilation] of STRIP) {
     const button = document.createElement("button");
     button.type = "button";
@@ -299,8 +317,11 @@ async function main() {
     $("strip").append(button);
   }
   $("ramp").style.background = `linear-gradient(90deg, ${CIVIDIS.map((c) => `#${c}`)})`;
-  form.oninput = form.onchange = ({ target: { name, value } }) =>
+  let touched = false; // by the reader: the view is theirs from then on
+  form.oninput = form.onchange = ({ target: { name, value } }) => {
+    touched = true;
     change({ [name]: name === "scale" ? toScale(+value) : isNaN(value) ? value : +value });
+  };
   form.onsubmit = () => false;
 
   const pick = (event) => {
@@ -328,16 +349,25 @@ async function main() {
   });
   new ResizeObserver(point).observe($("frame"));
 
-  // -- a link may name a view
-  const wanted = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
-  change({ source: embeddings.learned ? "learned" : "rgb" });
-  if (wanted.source in embeddings) {
-    for (const name of ["x", "y", "kernel", "dilation", "scale"]) wanted[name] = +wanted[name];
+  // -- the first view: the one that a link names, else the learned embedding's, when it is there
+  change({ source: "rgb" });
+  if (data.learned?.steps) {
+    const parameters = new Float32Array(await inflate(data.learned.stream));
+    const values = await patiently(embed(data.learned, parameters, { width, height, colours }), (share) => {
+      label.textContent = `Learned: ${Math.round(100 * share)} %`;
+    });
+    const both = { values, channels: data.learned.channels };
+    embeddings.learned = { width, height, L1: both, L2: both };
+    label.textContent = "Learned";
+    learned.disabled = false;
+  }
+  for (const name of ["x", "y", "kernel", "dilation", "scale"]) wanted[name] = +wanted[name];
+  if (!touched && wanted.source in embeddings && Object.values(wanted).every((value) => value === value)) {
     change({ source: wanted.source, norm: wanted.norm });
     change({ kind: wanted.kind, kernel: wanted.kernel, dilation: wanted.dilation, scale: wanted.scale });
     move(wanted.x, wanted.y);
     remember();
-  }
+  } else if (!touched && embeddings.learned) change({ source: "learned" });
   document.documentElement.dataset.ready = "true";
 }
 

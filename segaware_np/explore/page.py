@@ -4,20 +4,45 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import re
 from importlib.resources import files
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from segaware_np.explore.network import describe_network
 from segaware_np.explore.packing import Packed, pack_embedding, pack_image
+from segaware_np.inference import embed
+from segaware_np.net import Net
 from segaware_np.xp import check_array
 
 _FRAME = 50_000  # bytes, more than the page without its data
+_EXACT = 0.01  # of a weight: less is not to be seen
+
+
+class Page(NamedTuple):
+    """A page, and how exact it is.
+
+    Attributes
+    ----------
+    html : str
+    note : str
+        The page's last line: what it holds, and how far its masks are off.
+
+    Examples
+    --------
+    >>> make_page(np.zeros((4, 6, 3), np.uint8), title="black").note
+    'black: 6 × 4 pixels, the picture without loss.'
+    """
+
+    html: str
+    note: str
 
 
 def build_page(
     image: np.ndarray,
-    embedding: np.ndarray | None = None,
+    embedding: np.ndarray | Net | None = None,
     *,
     title: str = "",
     megabytes: float = 4.0,
@@ -36,13 +61,19 @@ def build_page(
     ----------
     image : (H, W, 3) uint8
         Stored without loss.
-    embedding : (E, H, W) float, optional
-        Stored as principal components, rounded as finely as the page's size allows; the page says
-        how far its masks are off (`embedding_error`).
+    embedding : Net or (E, H, W) float, optional
+        An embedding network is stored itself and computes the embedding in the page, to
+        rounding (`describe_network`). An array, or what another network makes, is stored as
+        principal components, rounded as finely as the page's size allows; the page says how far
+        its masks are off (`embedding_error`).
     title : str
         The page's title, the name of the picture say.
     megabytes : float
         Largest size of a page with an embedding.
+
+    Returns
+    -------
+    str
 
     Raises
     ------
@@ -56,31 +87,73 @@ def build_page(
     >>> "<title>black" in page
     True
     """
+    return make_page(image, embedding, title=title, megabytes=megabytes).html
+
+
+def make_page(
+    image: np.ndarray,
+    embedding: np.ndarray | Net | None = None,
+    *,
+    title: str = "",
+    megabytes: float = 4.0,
+) -> Page:
+    """Return the page and its last line. The arguments and errors are those of `build_page`.
+
+    Examples
+    --------
+    >>> make_page(np.zeros((4, 6, 3), np.uint8)).html[:15]
+    '<!doctype html>'
+    """
     check_array("image", image, ("H", "W", 3), kind="integer")
     if image.dtype != np.uint8:
         raise TypeError(f"image: expected dtype uint8, got {image.dtype}")
     if 0 in image.shape:
         raise ValueError(f"image: expected at least one pixel, got shape {image.shape}")
-    packed = {"rgb": pack_image(image)}
-    footer = f"{title}: {image.shape[1]} × {image.shape[0]} pixels, the picture without loss."
-    if embedding is not None:
-        check_array("embedding", embedding, ("E", *image.shape[:2]))
-        if not np.isfinite(embedding).all():
-            raise ValueError("embedding: expected finite numbers, got NaN or infinity")
-        room = (megabytes * 1e6 - _FRAME) * 3 / 4 - len(packed["rgb"].stream)  # base64: 4 for 3
-        if room < image.shape[0] * image.shape[1]:
-            least = (7 / 3 * image.size + _FRAME) / 1e6
-            raise ValueError(f"megabytes: expected about {least:.1f} or more, got {megabytes}")
-        packed["learned"] = pack_embedding(embedding, room)
-        mean, worst = embedding_error(embedding, packed["learned"])
-        footer += (
-            f" The embedding's {len(embedding)} channels are rounded: that moves a mask's weight "
-            f"by {mean:.1g} on average and {worst:.1g} at worst."
-        )
-    data = json.dumps({name: each.as_json() for name, each in packed.items()})
-    parts = {"css": _asset("page.css"), "js": _asset("page.js"), "data": data}
-    parts |= {"title": html.escape(title), "footer": html.escape(footer)}
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _asset("page.html"))
+    picture = pack_image(image)
+    data: dict[str, Any] = {"rgb": picture.as_json()}
+    note = f"{title}: {image.shape[1]} × {image.shape[0]} pixels, the picture without loss."
+    room = (megabytes * 1e6 - _FRAME) * 3 / 4 - len(picture.stream)  # base64: 4 for 3
+    network = describe_network(embedding) if isinstance(embedding, Net) else None
+    if network is not None and len(network["stream"]) <= room * 4 / 3:
+        data["learned"] = network
+        note += f" The page computes the embedding itself, by {network['parameters']:,} parameters."
+    elif embedding is not None:
+        if isinstance(embedding, Net):
+            embedding = embed(embedding, image)
+        packed, error = _rounded(image, embedding, room, megabytes)
+        data["learned"] = packed.as_json()
+        note += error
+    scripts = ["page.js", *(["network.js"] if network is not None else [])]
+    parts = {
+        "css": _asset("page.css"),
+        "js": "\n".join(map(_asset, scripts)),
+        "data": json.dumps(data),
+        "title": html.escape(title),
+        "footer": html.escape(note),
+    }
+    return Page(re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _asset("page.html")), note)
+
+
+def _rounded(
+    image: np.ndarray, embedding: np.ndarray, room: float, megabytes: float
+) -> tuple[Packed, str]:
+    """Pack an embedding into ``room`` bytes, and say how far that moves its masks."""
+    check_array("embedding", embedding, ("E", *image.shape[:2]))
+    if not np.isfinite(embedding).all():
+        raise ValueError("embedding: expected finite numbers, got NaN or infinity")
+    if room < image.shape[0] * image.shape[1]:
+        least = (7 / 3 * image.size + _FRAME) / 1e6
+        raise ValueError(f"megabytes: expected about {least:.1f} or more, got {megabytes}")
+    packed = pack_embedding(embedding, room)
+    mean, worst = embedding_error(embedding, packed)
+    note = (
+        f" The embedding's {len(embedding)} channels are rounded: that moves a mask's weight "
+        f"by {mean:.1g} on average and {worst:.1g} at worst"
+    )
+    if worst > _EXACT:  # each bit more for a level halves that
+        more = math.log2(worst / _EXACT) * packed.levels.size / 8 * 4 / 3
+        note += f" (a page of {math.ceil(megabytes + more / 1e6)} megabytes: about {_EXACT})"
+    return packed, note + "."
 
 
 def embedding_error(embedding: np.ndarray, packed: Packed) -> tuple[float, float]:
