@@ -69,11 +69,9 @@ def _run(arguments: list[str], interrupts: list[int]) -> None:
     if listening:
         signal.signal(signal.SIGINT, interrupt)
     try:
-        from segaware_np.commands.parser import build_parser
+        from segaware_np.commands.parser import parse
 
-        # The options before a command take no value: the first other word is the command.
-        command = next((item for item in arguments if not item.startswith("-")), "")
-        options = build_parser([command]).parse_args(arguments)
+        options = parse(arguments)
         options.run(options)
         sys.stdout.flush()
     finally:

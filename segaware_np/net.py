@@ -334,9 +334,8 @@ class Net:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the weights and the description to ``.npz`` or ``.safetensors``, atomically."""
-        metadata = {"format": "segaware_np network", "version": __version__}
-        metadata |= {"description": self.description}
-        save_arrays(path, self.weights(), metadata)
+        about = {"format": "segaware_np network", "version": __version__}
+        save_arrays(path, self.weights(), {**about, "description": self.description})
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Read weights that `save` wrote.

@@ -162,6 +162,12 @@ def test_predictions_never_replace_an_image(capsys, data, model, tmp_path):
     assert "1.jpg and " in text and "1.png would both be labelled in " in text
 
 
+def test_predict_several_images(capsys, data, model, tmp_path):
+    images = [data / "images" / f"{i}.png" for i in (0, 2)]
+    assert "2 images" in run(capsys, "predict", model, *images, "-o", tmp_path, "--no-overlay")
+    assert {path.name for path in tmp_path.iterdir()} == {"0.png", "2.png"}
+
+
 def test_predict_one_image_without_overlay(capsys, data, model, tmp_path):
     run(capsys, "predict", model, data / "images" / "2.png", "-o", tmp_path, "--no-overlay")
     assert [path.name for path in tmp_path.iterdir()] == ["2.png"]

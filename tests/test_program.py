@@ -123,6 +123,7 @@ def test_every_option_is_explained(name, parser):
 ERRORS = [
     ([], "the following arguments are required: COMMAND"),
     (["paint"], "invalid choice: 'paint'"),
+    (["info", "extra"], "segaware info: error: unrecognized arguments: extra"),
     (["train"], "the following arguments are required: DATA"),
     (["train", "scenes", "--iterations", "0"], "--iterations: expected a whole number"),
     (["train", "scenes", "--lr", "nan"], "--lr: expected a finite number, got nan"),

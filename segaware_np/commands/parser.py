@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from importlib import import_module
 from typing import NoReturn
 
@@ -12,7 +12,7 @@ from segaware_np.version import __version__
 COMMANDS = {
     "demo": "train on built-in scenes and show what the masks do, in three minutes",
     "train": "train an embedding network or a segmentation network",
-    "predict": "label an image, or all images of a folder",
+    "predict": "label images, or all images of a folder",
     "evaluate": "score a network on labelled images",
     "masks": "show an image's local attention masks at a few pixels",
     "explore": "write a page on which an image's local masks can be explored, offline",
@@ -44,6 +44,17 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} ({self.prog} --help lists the options)\n")
 
 
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse a command line, of which only the command's own module is imported."""
+    # The options before a command take no value: the first other word is the command.
+    command = next((item for item in arguments if not item.startswith("-")), "")
+    options, unknown = build_parser([command]).parse_known_args(arguments)
+    error = vars(options).pop("error")
+    if unknown:
+        error(f"unrecognized arguments: {' '.join(unknown)}")
+    return options
+
+
 def build_parser(used: Container[str] = COMMANDS) -> Parser:
     """Return the program's parser; it knows the options of the commands that are ``used``.
 
@@ -61,6 +72,7 @@ def build_parser(used: Container[str] = COMMANDS) -> Parser:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, purpose in COMMANDS.items():
         command = subparsers.add_parser(name, help=purpose)
+        command.set_defaults(error=command.error)
         if name in used:
             home = "segaware_np.caffe.commands" if name == "caffe" else f"{__package__}.{name}"
             import_module(home).add_arguments(command)

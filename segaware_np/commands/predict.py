@@ -22,11 +22,13 @@ from segaware_np.net import Net
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``segaware predict``."""
     parser.description = (
-        "Label an image, or all images of a folder: for each, NAME.png with the labels (in the "
+        "Label images, or all images of a folder: for each, NAME.png with the labels (in the "
         "colours of the training labels, else PASCAL VOC's) and NAME_overlay.png, the image tinted."
     )
     parser.add_argument("model", metavar="MODEL", help="a file that `segaware train` wrote")
-    parser.add_argument("image", metavar="IMAGE", help="an image file, or a folder of images")
+    parser.add_argument(
+        "images", metavar="IMAGE", nargs="+", help="image files, or folders of images"
+    )
     parser.add_argument(
         "-o", "--output", default="predictions", metavar="FOLDER", help="receives the pictures"
     )
@@ -53,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
     xp = array_library(options)
     net = load_network(options.model, "score", xp)
     label = _labeller(net, options.crf, xp)
-    files = sources.label_files([options.image], options.output)
+    files = sources.label_files(options.images, options.output)
     palette = net.description.get("palette")
     palette = None if palette is None else np.array(palette, np.uint8)
     ignored = options.ignore_label

@@ -223,7 +223,8 @@ def _look_at_labels(dataset: Dataset, ignore_label: int, images: int = 8) -> Non
     """Tell of labels from which nothing can be learned, as masks of 0 and 255."""
     seen: set[int] = set()
     for index in range(min(images, len(dataset))):
-        seen.update(np.unique(dataset[index][1]).tolist())
+        _, labels = dataset[index]
+        seen.update([] if labels is None else np.unique(labels).tolist())
     if len(seen - {ignore_label}) < 2:
         print(
             f"note: the first images hold the labels {sorted(seen)} alone, and {ignore_label} does "
