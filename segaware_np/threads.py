@@ -13,10 +13,16 @@ from operator import index
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 VARIABLE = "SEGAWARE_NUM_THREADS"
+
+# Elements of NumPy's buffers while a job runs: with its default of 8192, rows of up to 2000 are
+# copied into a buffer before they are added or multiplied, which takes as long again.
+_BUFFER = 1024
 
 
 def get_num_threads() -> int:
@@ -120,6 +126,7 @@ def _shared(work: Callable[[Job], Result], jobs: Sequence[Job], helpers: int) ->
 
     def drain() -> None:
         _inside.job = True
+        before = np.setbufsize(_BUFFER)
         try:
             while waiting:
                 try:
@@ -131,6 +138,7 @@ def _shared(work: Callable[[Job], Result], jobs: Sequence[Job], helpers: int) ->
             waiting.clear()
             raise
         finally:
+            np.setbufsize(before)
             _inside.job = False
 
     futures = []

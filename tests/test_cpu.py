@@ -35,6 +35,7 @@ def small_bands():
         patch.setattr(module("segaware_np.cpu.bands"), "_COLUMN_BYTES", 600)
         patch.setattr(module("segaware_np.cpu.distance"), "_VALUES", 6)
         patch.setattr(module("segaware_np.cpu.distance"), "_CHANNELS", 2)
+        patch.setattr(module("segaware_np.cpu.distance"), "_SHARING", 3)
         patch.setattr(module("segaware_np.cpu.mask"), "_VALUES", 6)
         patch.setattr(module("segaware_np.cpu.banded"), "_BLOCK", 3)
         patch.setattr(module("segaware_np.cpu.banded"), "_HEIGHT", 2)

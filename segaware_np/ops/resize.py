@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -86,11 +86,13 @@ def resize_grad(dy: Array, shape: Pair) -> Array:
     return dy.copy() if dx is dy else dx
 
 
-def _blocks(length: int, size: int) -> Iterator[tuple[slice, slice, np.ndarray]]:
+@lru_cache(maxsize=64)
+def _blocks(length: int, size: int) -> list[tuple[slice, slice, np.ndarray]]:
     """Cut the matrix of one axis into blocks: output pixels, the inputs they sample, weights."""
     # Integer arithmetic puts samples that fall on a pixel exactly there.
     below, rest = np.divmod(np.arange(size) * (length - 1), max(size - 1, 1))
     above, weight = np.minimum(below + 1, length - 1), rest / max(size - 1, 1)
+    blocks = []
     for start in range(0, size, _BLOCK):
         stop = min(start + _BLOCK, size)
         first, last = below[start], above[stop - 1] + 1
@@ -98,7 +100,8 @@ def _blocks(length: int, size: int) -> Iterator[tuple[slice, slice, np.ndarray]]
         row = np.arange(stop - start)
         matrix[row, below[start:stop] - first] = 1 - weight[start:stop]
         matrix[row, above[start:stop] - first] += weight[start:stop]
-        yield slice(start, stop), slice(first, last), matrix
+        blocks.append((slice(start, stop), slice(first, last), matrix))
+    return blocks
 
 
 def _sample(x: Array, axis: int, size: int) -> Array:
@@ -110,9 +113,9 @@ def _sample(x: Array, axis: int, size: int) -> Array:
     for outputs, inputs, matrix in _blocks(x.shape[axis], size):
         a = xp.asarray(matrix, x.dtype)
         if axis == 2:
-            y[:, :, outputs] = xp.matmul(a, x[:, :, inputs])
+            xp.matmul(a, x[:, :, inputs], out=y[:, :, outputs])
         else:
-            y[..., outputs] = xp.matmul(x[..., inputs], a.T)
+            xp.matmul(x[..., inputs], a.T, out=y[..., outputs])
     return y
 
 
