@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from segaware_np.dispatch import fast
 from segaware_np.ops.convolution import correlate, mix, mix_transposed
 from segaware_np.ops.local_mask import LocalMaskCache, local_mask_backward, local_mask_forward
@@ -146,7 +148,7 @@ def mean_field_forward(
     pairs = zip(remove_center, remove_bounds, strict=True)
     filters = tuple(_filter(*one[1:], *pair) for one, pair in zip(given, pairs, strict=False))
 
-    mixers = [wc @ w for w in weights]  # Wc M = (Wc Ws) a + (Wc Wb) b
+    mixers = _mixers(weights, wc)
     q, steps = first_q, []
     for _ in range(iterations):
         p, _ = softmax_forward(q)
@@ -166,7 +168,7 @@ def mean_field_backward(dq: Array, cache: MeanFieldCache) -> tuple[Array | None,
     filters, weights, wc, steps = cache
     check_array("dq", dq, steps[-1].probability.shape, like=wc)
     xp, dunary = array_module(wc), dq.copy()
-    mixers = [wc @ w for w in weights]
+    mixers = _mixers(weights, wc)
     dmixers = [xp.zeros_like(wc) for _ in weights]
     ps = xp.concatenate([step.probability for step in steps], 1)
     arrived = [xp.empty_like(ps) for _ in filters]
@@ -203,6 +205,16 @@ def mean_field_update_grad(
     """Plain formula of its way back: gradients of what was filtered, and of the mixers."""
     dfiltered = [mix_transposed(mixer, -dq, 1) for mixer in mixers]
     return dfiltered, [-correlate(dq, a, 1) for a in filtered]
+
+
+def _mixers(weights: Sequence[Array], compatibility: Array) -> list[Array]:
+    """Matrices Wc Ws and Wc Wb, with which ``Wc M = (Wc Ws) a + (Wc Wb) b``.
+
+    In double precision: an error here is the same for all pixels, and would not average out.
+    """
+    wide = np.promote_types(compatibility.dtype, np.float64)
+    wc = compatibility.astype(wide)
+    return [(wc @ w.astype(wide)).astype(compatibility.dtype) for w in weights]
 
 
 def _check_filter(name: str, features: Array, window: Window, unary: Array) -> None:
