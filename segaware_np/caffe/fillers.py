@@ -25,6 +25,8 @@ def fill(filler: Message, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         raise filler.error(f"unknown filler {filler.type!r} (there are {known})")
     if filler.sparse >= 0 and filler.type != "gaussian":
         raise filler.error(f"filler {filler.type!r} cannot be sparse")
+    if 0 in shape:
+        return np.zeros(shape)
     return _FILLERS[filler.type](filler, shape, rng)
 
 
@@ -60,8 +62,9 @@ def _fan(filler: Message, shape: Shape) -> float:
     size = int(np.prod(shape))
     fan_in = size / (shape[0] if shape else 1)
     fan_out = size / (shape[1] if len(shape) > 1 else 1)
-    fans = {"FAN_IN": fan_in, "FAN_OUT": fan_out, "AVERAGE": (fan_in + fan_out) / 2}
-    return max(fans[filler.variance_norm], 1)  # 0 only where there is nothing to fill
+    return {"FAN_IN": fan_in, "FAN_OUT": fan_out, "AVERAGE": (fan_in + fan_out) / 2}[
+        filler.variance_norm
+    ]
 
 
 def _bilinear(filler: Message, shape: Shape, rng: np.random.Generator) -> np.ndarray:
