@@ -1,14 +1,15 @@
-"""What `benchmarks/cpu.py` times: this library and PyTorch, each in a process of its own.
+"""What `benchmarks/cpu.py` and `benchmarks/gpu.py` time: the same tasks here and in PyTorch.
 
-A process holds one library, so that no other's threads spin beside it; it builds the inputs of a
-case from a seed, and runs one task each time it is asked to.
+On the CPU each library has a process of its own, so that no other's threads spin beside it; it
+builds the inputs of a case from a seed, and runs one task each time it is asked to.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ import numpy as np
 
 EMBEDDING, SCALE = 64, 0.05
 Tasks = dict[str, Callable[[], Any]]
+Inputs = Mapping[str, Any]  # a case's, as the arrays or tensors of a library
 
 
 class Case(NamedTuple):
@@ -39,46 +41,51 @@ class Case(NamedTuple):
         taps = self.channels * self.kernel**2
         return 2 * self.batch * self.outputs * taps * self.side**2
 
-    def inputs(self) -> dict[str, np.ndarray]:
-        """The same numbers in every process."""
-        rng, plane = np.random.default_rng(0), (self.side, self.side)
-
-        def normal(*shape: int) -> np.ndarray:
-            return rng.standard_normal(shape, dtype="float32")
-
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the inputs."""
+        n, channels, outputs, plane = self.batch, self.channels, self.outputs, (self.side,) * 2
         return {
-            "x": normal(self.batch, self.channels, *plane),
-            "mask": rng.random((self.batch, self.kernel**2, *plane), dtype="float32"),
-            "weight": normal(self.outputs, self.channels, self.kernel, self.kernel) * 0.05,
-            "bias": normal(self.outputs),
-            "dy": normal(self.batch, self.outputs, *plane),
-            "embedding": normal(self.batch, EMBEDDING, *plane),
+            "x": (n, channels, *plane),
+            "mask": (n, self.kernel**2, *plane),
+            "weight": (outputs, channels, self.kernel, self.kernel),
+            "bias": (outputs,),
+            "dy": (n, outputs, *plane),
+            "embedding": (n, EMBEDDING, *plane),
         }
 
+    def inputs(self) -> dict[str, np.ndarray]:
+        """The same numbers in every process."""
+        rng = np.random.default_rng(0)
+        arrays = {}
+        for name, shape in self.shapes().items():
+            draw = rng.random if name == "mask" else rng.standard_normal
+            arrays[name] = draw(shape, dtype="float32")
+        arrays["weight"] *= 0.05
+        return arrays
 
-def ours(case: Case) -> Tasks:
-    """The tasks in this library."""
+
+def ours(case: Case, inputs: Inputs) -> Tasks:
+    """The tasks in this library, on NumPy or CuPy arrays."""
     from segaware_np import Window, ops
 
     window = Window.same(case.kernel, case.dilation)
-    x, mask, weight, bias, dy, embedding = case.inputs().values()
+    x, mask, weight, bias, dy, embedding = inputs.values()
 
-    def forward(m: np.ndarray = mask) -> Any:
+    def forward(m: Any = mask) -> Any:
         return ops.segaware_convolution_forward(x, m, weight, bias, window=window)
 
     def both() -> Any:
         return ops.segaware_convolution_backward(dy, forward()[1])
 
     def embedded() -> Any:
-        distance, to_embedding = ops.distance_forward(embedding, window)
-        m, to_distance = ops.exponential_mask_forward(distance, SCALE)
-        return forward(m), to_embedding, to_distance
+        m, to_embedding = ops.local_mask_forward(embedding, SCALE, window)
+        return *forward(m), to_embedding
 
     def embedded_both() -> Any:
-        (_, cache), to_embedding, to_distance = embedded()
+        _, cache, to_embedding = embedded()
         dx, dmask, dweight, dbias = ops.segaware_convolution_backward(dy, cache)
-        ddistance, _ = ops.exponential_mask_backward(dmask, to_distance)
-        return dx, dweight, dbias, ops.distance_backward(ddistance, to_embedding)
+        dembedding, _ = ops.local_mask_backward(dmask, to_embedding, {"embedding"})
+        return dx, dembedding, dweight, dbias
 
     return {
         "forward": forward,
@@ -88,12 +95,11 @@ def ours(case: Case) -> Tasks:
     }
 
 
-def pytorch(case: Case) -> dict[str, Tasks]:
+def pytorch(case: Case, tensors: Inputs) -> dict[str, Tasks]:
     """The same tasks in PyTorch, by several forms; and the plain convolution."""
     import torch
     from torch.nn import functional
 
-    tensors = {name: torch.from_numpy(array) for name, array in case.inputs().items()}
     x, mask, weight, bias, dy, embedding = tensors.values()
     n, taps, plane = case.batch, case.kernel**2, (case.side, case.side)
     pad = case.dilation * (case.kernel // 2)
@@ -114,6 +120,16 @@ def pytorch(case: Case) -> dict[str, Tasks]:
         masked = (unfold(x) * m[:, None]).flatten(1, 2)
         return functional.conv2d(masked, w.flatten(1)[:, :, None, None], b)
 
+    def shifted(x: Any, m: Any, w: Any, b: Any) -> Any:
+        """The mask commutes with the product over channels: no columns."""
+        padded, reach = functional.pad(x, [pad] * 4), range(case.kernel)
+        y = b[:, None, None].expand(n, -1, *plane)
+        for k, (i, j) in enumerate((i, j) for i in reach for j in reach):
+            top, left = i * case.dilation, j * case.dilation
+            part = padded[:, :, top : top + case.side, left : left + case.side]
+            y = y + m[:, k, None] * torch.einsum("oc,nchw->nohw", w[:, :, i, j], part)
+        return y
+
     def plain(x: Any, w: Any, b: Any) -> Any:
         return functional.conv2d(x, w, b, **options)
 
@@ -132,12 +148,16 @@ def pytorch(case: Case) -> dict[str, Tasks]:
             "with mask, forward + backward": through(embedded, x, embedding, weight, bias),
         }
 
+    torch.compiler.reset()  # else forms of other cases count towards a limit of this one's
+    static = partial(torch.compile, dynamic=False)
     last = {"memory_format": torch.channels_last}
     lx, lweight = x.contiguous(**last), weight.contiguous(**last)
     return {
         "composition": tasks(composition),
         "unfold, 1x1 conv2d": tasks(pointwise),
-        "compiled": tasks(torch.compile(composition), torch.compile(make_mask)),
+        "compiled": tasks(static(composition), static(make_mask)),
+        "shifted": tasks(shifted),
+        "shifted, compiled": tasks(static(shifted), static(make_mask)),
         "conv2d": {
             "forward": lambda: plain(x, weight, bias),
             "forward + backward": through(plain, x, weight, bias),
@@ -150,54 +170,81 @@ def pytorch(case: Case) -> dict[str, Tasks]:
 
 
 class Filters(NamedTuple):
-    """The published CRF's filter: 13x13 with dilation 9, 21 classes, colours and position."""
+    """The published CRF's filters: 13x13 with dilation 9 and 5x5; colours and position."""
 
     side: int = 321
     classes: int = 21
     kernel: int = 13
     dilation: int = 9
+    iterations: int = 5
 
-    def inputs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def inputs(self) -> dict[str, np.ndarray]:
         rng, plane = np.random.default_rng(0), (self.side, self.side)
         scores = rng.standard_normal((1, self.classes, *plane), dtype="float32")
         position = np.indices(plane)[None, ::-1].astype("float32") / 50
         colours = rng.random((1, 3, *plane), dtype="float32")
-        return scores, np.concatenate([colours, position], 1), position
+        features = np.concatenate([colours, position], 1)
+        eye = np.eye(self.classes, dtype="float32")
+        return {"scores": scores, "features": features, "position": position, "eye": eye}
 
 
-def our_filters(case: Filters) -> Tasks:
+def our_filters(case: Filters, inputs: Inputs) -> Tasks:
     from segaware_np import Window, ops
 
-    scores, features, position = case.inputs()
+    scores, features, position, eye = inputs.values()
     window, spatial = Window.same(case.kernel, case.dilation), Window.same(5)
-    eye = np.eye(case.classes, dtype="float32")
+    windows = {"window1": window, "window2": spatial, "iterations": case.iterations}
 
     def filtered() -> Any:
-        return ops.bilateral_filter_forward(scores, features, window=window, remove_bounds=False)
+        options = {"window": window, "remove_bounds": False}
+        return ops.bilateral_filter_forward(scores, features, **options)[0]
 
     def refined() -> Any:
-        inputs = scores, scores, features, position, eye, eye, -eye
-        return ops.mean_field_forward(*inputs, window1=window, window2=spatial, iterations=5)
+        matrices = eye, eye, -eye
+        return ops.mean_field_forward(scores, scores, features, position, *matrices, **windows)[0]
 
-    return {"bilateral filter": filtered, "mean field, 5 iterations": refined}
+    return {"bilateral filter": filtered, "mean field": refined}
 
 
-def torch_filters(case: Filters) -> Tasks:
+def torch_filters(case: Filters, tensors: Inputs) -> dict[str, Tasks]:
     import torch
     from torch.nn import functional
 
-    scores, features, _ = map(torch.from_numpy, case.inputs())
-    options = {"padding": case.dilation * (case.kernel // 2), "dilation": case.dilation}
+    scores, features, position, eye = tensors.values()
+    wide, spatial = (case.kernel, case.dilation), (5, 1)
 
-    def unfold(image: Any) -> Any:
-        columns = functional.unfold(image, case.kernel, **options)
-        return columns.view(1, image.shape[1], case.kernel**2, case.side, case.side)
+    def unfold(image: Any, kernel: int, dilation: int) -> Any:
+        columns = functional.unfold(image, kernel, dilation, dilation * (kernel // 2))
+        return columns.view(1, image.shape[1], kernel**2, case.side, case.side)
+
+    def make_mask(e: Any, kernel: int, dilation: int, remove: bool) -> Any:
+        distance = (unfold(e, kernel, dilation) - e[:, :, None]).square().sum(1) / 2
+        inside = unfold(torch.ones_like(e[:, :1]), kernel, dilation)[:, 0] > 0
+        distance = torch.where(inside, distance, torch.inf if remove else 0)
+        if remove:
+            distance[:, kernel**2 // 2] = torch.inf
+        return torch.softmax(-distance, 1)
+
+    def average(image: Any, mask: Any, kernel: int, dilation: int) -> Any:
+        return (unfold(image, kernel, dilation) * mask[:, None]).sum(2)
 
     def filtered() -> Any:
-        distance = (unfold(features) - features[:, :, None]).square().sum(1) / 2
-        return (unfold(scores) * torch.softmax(-distance, 1)[:, None]).sum(2)
+        return average(scores, make_mask(features, *wide, False), *wide)
 
-    return {"bilateral filter": filtered}
+    def refined() -> Any:
+        near, far = make_mask(position, *spatial, True), make_mask(features, *wide, True)
+        q = scores
+        for _ in range(case.iterations):
+            p = torch.softmax(q, 1)
+            a, b = average(p, near, *spatial), average(p, far, *wide)
+            message = torch.tensordot(eye, a + b, ([1], [1])).transpose(0, 1)
+            q = scores + torch.tensordot(eye, message, ([1], [1])).transpose(0, 1)
+        return q
+
+    torch.compiler.reset()
+    tasks = {"bilateral filter": filtered, "mean field": refined}
+    static = partial(torch.compile, dynamic=False)
+    return {"unfold": tasks, "compiled": {name: static(run) for name, run in tasks.items()}}
 
 
 def serve(connection: Connection, library: str, threads: int) -> None:
@@ -226,9 +273,13 @@ def _set_threads(library: str, threads: int) -> None:
 
 
 def _prepare(library: str, case: Case | Filters) -> dict[str, Tasks]:
-    if isinstance(case, Filters):
-        return {"": our_filters(case) if library == "ours" else torch_filters(case)}
-    return {"": ours(case)} if library == "ours" else pytorch(case)
+    convolution, inputs = isinstance(case, Case), case.inputs()
+    if library == "ours":
+        return {"": (ours if convolution else our_filters)(case, inputs)}  # type: ignore[operator]
+    import torch
+
+    tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+    return (pytorch if convolution else torch_filters)(case, tensors)  # type: ignore[operator]
 
 
 def _time(task: Callable[[], Any]) -> float:

@@ -1,11 +1,12 @@
 """Segmentation-aware convolution on a GPU: this library, PyTorch, and cuDNN's plain convolution.
 
-    python benchmarks/gpu.py [--tf32] [--batch 8] [--repeat 30] [--only 64,128]
+    python benchmarks/gpu.py [--tf32] [--batch 8] [--turns 30] [--only 64,128]
 
-All contenders of a size take turns within one run, on the same arrays (shared by DLPack) and in
-the same stream; a line gives the median and the quartiles. The floor is the larger of the bytes
-that must move over the measured bandwidth of a copy and the operations over the measured peak of
-a matrix product. Needs CuPy, PyTorch and a GPU.
+All contenders of a case take turns within one run, on the same arrays (shared by DLPack) and in
+the same stream. A line gives milliseconds (median and quartiles), their ratio to ours and to the
+floor, and the memory at the peak beyond the inputs. The floor is the larger of the bytes that must
+move over the measured bandwidth of a copy, and the operations over the measured rate of a matrix
+product. Needs CuPy, PyTorch and a GPU.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ import argparse
 import os
 import statistics
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from math import prod
+from typing import Any, NamedTuple
 
-EMBEDDING = 64  # channels of the embedding that masks are made from
-SCALE = 0.05
+import numpy as np
+from contenders import Case, Filters, our_filters, ours, pytorch, torch_filters
 
-# Input channels, outputs, side of the image, kernel, dilation.
+# Channels in and out, side of the image, kernel, dilation.
 SIZES = (
     (64, 64, 128, 3, 1),
     (64, 64, 321, 3, 1),
@@ -31,10 +32,12 @@ SIZES = (
     (16, 16, 64, 5, 1),
     (3, 64, 321, 3, 1),
 )
+PLAIN = {"conv2d": "cuDNN plain", "conv2d, channels last": "cuDNN plain, NHWC"}
+WARM_UP = 3
+Run = Callable[[], Any]
 
 
-@dataclass(frozen=True)
-class Timing:
+class Timing(NamedTuple):
     """Milliseconds, and bytes at the peak beyond the inputs."""
 
     median: float
@@ -43,12 +46,90 @@ class Timing:
     peak: int
 
 
+class Device:
+    """What is measured with, and of the card itself.
+
+    Before each measured call stands a copy of `copied` numbers. It empties the card's cache, and
+    gives the host a head start: what is measured is the work of the card, without the gaps in
+    which it waits for its next order.
+    """
+
+    def __init__(self, turns: int, copied: int = 1 << 28, side: int = 8192) -> None:
+        import cupy
+
+        self.cupy, self.turns = cupy, turns
+        self.source, self.target = cupy.zeros(copied, "f"), cupy.zeros(copied, "f")
+        # Random numbers: of zeros a card multiplies more in a second, as it stays cooler.
+        matrix = cupy.asarray(np.random.default_rng(0).standard_normal((side, side), "f"))
+        product = self.measure({"product": lambda: matrix @ matrix})["product"]
+        copy = self.measure({"copy": self.copy})["copy"]
+        self.rate = 2 * side**3 / (product.median / 1e3)
+        self.bandwidth = 2 * self.source.nbytes / (copy.median / 1e3)
+
+    def copy(self) -> None:
+        self.cupy.copyto(self.target, self.source)
+
+    def measure(self, contenders: Mapping[str, Run]) -> dict[str, Timing]:
+        """Time each contender once a turn, so that a drifting clock frequency hits all alike.
+
+        A rival that fails (out of memory, most likely) says so and is left out.
+        """
+        peaks = {}
+        for name, run in contenders.items():
+            try:
+                for _ in range(WARM_UP):  # compilers, autotuners and allocators
+                    run()
+                peaks[name] = self.peak(run)
+            except Exception as error:
+                if name == "ours":
+                    raise
+                print(f"    {name}: {type(error).__name__}: {str(error).splitlines()[0]}")
+        times: dict[str, list[float]] = {name: [] for name in peaks}
+        for _ in range(self.turns):
+            for name in peaks:
+                times[name].append(self.milliseconds(contenders[name]))
+        found = {}
+        for name, values in times.items():
+            low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+            found[name] = Timing(median, low, high, peaks[name])
+        return found
+
+    def milliseconds(self, run: Run) -> float:
+        """Time one call on the card. CuPy and PyTorch share its default stream."""
+        cuda = self.cupy.cuda
+        start, stop = cuda.Event(), cuda.Event()
+        self.copy()
+        start.record()
+        kept = run()
+        stop.record()
+        stop.synchronize()
+        del kept
+        return float(cuda.get_elapsed_time(start, stop))
+
+    def peak(self, run: Run) -> int:
+        """Bytes that a call takes at its peak beyond what is held before it, in both libraries."""
+        torch = sys.modules.get("torch")
+        pool = self.cupy.get_default_memory_pool()
+        pool.free_all_blocks()  # from here on its size is what is needed at once
+        before = pool.total_bytes()
+        if torch is not None and torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+            before += torch.cuda.memory_allocated()
+        kept = run()
+        self.cupy.cuda.Device().synchronize()
+        after = pool.total_bytes()
+        if torch is not None and torch.cuda.is_available():
+            after += torch.cuda.max_memory_allocated()
+        del kept
+        return after - before
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tf32", action="store_true", help="TF32 matrix products, on all sides")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--repeat", type=int, default=30)
-    parser.add_argument("--only", help="input channels of the sizes to run, such as 64,128")
+    parser.add_argument("--turns", type=int, default=30)
+    parser.add_argument("--only", help="input channels of the cases to run, such as 64,128")
     options = parser.parse_args()
     os.environ["CUPY_TF32"] = str(int(options.tf32))  # read by CuPy when it is imported
     try:
@@ -60,224 +141,94 @@ def main() -> int:
     if not (cupy.cuda.is_available() and torch.cuda.is_available()):
         print("benchmarks/gpu.py needs a GPU: none found", file=sys.stderr)
         return 1
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = options.tf32
+    torch.set_float32_matmul_precision("high" if options.tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = options.tf32
+    torch.backends.cudnn.benchmark = True  # the fastest of its algorithms
 
-    bandwidth, peak = measure_copy(cupy, options.repeat), measure_product(cupy, options.repeat)
+    device = Device(options.turns)
     name = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
     print(f"{name}; CuPy {cupy.__version__}, PyTorch {torch.__version__}; TF32 {options.tf32}")
-    print(f"copy {bandwidth / 1e9:.0f} GB/s, matrix product {peak / 1e12:.1f} TFLOP/s")
-    print(f"batch {options.batch}, {options.repeat} turns; milliseconds: median [quartiles]")
+    print(f"copy {device.bandwidth / 1e9:.0f} GB/s, product {device.rate / 1e12:.1f} TFLOP/s")
+    print(f"batch {options.batch}, {options.turns} turns; milliseconds: median [quartiles]")
     chosen = options.only and {int(c) for c in options.only.split(",")}
-    for size in SIZES:
-        if not chosen or size[0] in chosen:
-            run_size(size, options.batch, options.repeat, bandwidth, peak)
-    run_filters(options.repeat)
+    for channels, outputs, *rest in SIZES:
+        if not chosen or channels in chosen:
+            compare(device, Case(options.batch, channels, outputs, *rest))
+            torch.cuda.empty_cache()
+    if not chosen:
+        compare(device, Filters())
     return 0
 
 
-def run_size(size: tuple[int, ...], batch: int, repeat: int, bandwidth: float, peak: float) -> None:
-    """Time forward with the mask's making, forward, and forward and backward, of one size."""
-    channels, outputs, side, kernel, dilation = size
-    print(f"\nC {channels} -> {outputs}, {side}x{side}, {kernel}x{kernel}, dilation {dilation}")
-    taps = channels * kernel * kernel
-    flops = 2 * batch * outputs * taps * side * side
-    moved = 4 * (batch * side * side * (channels + outputs + kernel * kernel) + outputs * taps)
-    floor = 1e3 * max(flops / peak, moved / bandwidth)
-    print(f"  floor of the forward pass: {floor:.3f} ms")
-    for task, contenders in tasks(size, batch).items():
-        print(f"  {task}")
-        timings = take_turns(contenders, repeat)
-        ours = timings["ours"].median
+def compare(device: Device, case: Case | Filters) -> None:
+    """Check that the contenders of a case agree, time them and print what came out."""
+    import torch
+
+    convolution = isinstance(case, Case)
+    inputs = {name: device.cupy.asarray(a) for name, a in case.inputs().items()}
+    tensors = {name: torch.from_dlpack(a) for name, a in inputs.items()}
+    mine = ours(case, inputs) if convolution else our_filters(case, inputs)
+    theirs = pytorch(case, tensors) if convolution else torch_filters(case, tensors)
+    print(f"\n{case}")
+    for task, run in mine.items():
+        operations, moved = work(case)[task]
+        floor = 1e3 * max(operations / device.rate, moved / device.bandwidth)
+        print(f"  {task}; floor {floor:.3f}")
+        # Plain convolution stands beside the tasks with a mask, too: what the masks cost.
+        plain = task.removeprefix("with mask, ")
+        rivals = {
+            PLAIN.get(form, f"PyTorch {form}"): tasks[task if task in tasks else plain]
+            for form, tasks in theirs.items()
+        }
+        first = next(iter(theirs.values()))[task]
+        print(
+            f"    largest difference from PyTorch {difference(run(), first()):.1e} of the largest"
+        )
+        timings = device.measure({"ours": run, **rivals})
         for name, t in timings.items():
             print(
-                f"    {name:16} {t.median:9.3f} [{t.low:.3f}, {t.high:.3f}]  "
-                f"x{t.median / ours:5.2f} ours  x{t.median / floor:6.1f} floor  "
+                f"    {name:26} {t.median:9.3f} [{t.low:.3f}, {t.high:.3f}]  "
+                f"x{t.median / timings['ours'].median:6.2f} ours  x{t.median / floor:6.1f} floor  "
                 f"{t.peak / 2**20:7.0f} MiB"
             )
 
 
-def tasks(size: tuple[int, ...], batch: int) -> dict[str, dict[str, Callable[[], Any]]]:
-    """The contenders of each task, as functions without arguments on shared arrays."""
-    import cupy
+def difference(mine: Any, theirs: Any) -> float:
+    """The largest difference between results, relative to the largest entry of each array.
+
+    Ours are an array, or a tuple that starts with one a task; PyTorch's are in the same order.
+    """
     import torch
-    from torch.nn import functional
 
-    from segaware_np.ops.distance import distance_forward
-    from segaware_np.ops.mask import exponential_mask_forward
-    from segaware_np.ops.segaware_convolution import (
-        segaware_convolution_backward,
-        segaware_convolution_forward,
-    )
-    from segaware_np.window import Window
+    if isinstance(theirs, torch.Tensor):
+        mine, theirs = [mine[0] if isinstance(mine, tuple) else mine], [theirs]
+    worst = 0.0
+    for a, b in zip(mine, theirs, strict=True):
+        have = torch.from_dlpack(a).reshape(b.shape)
+        worst = max(worst, float((have - b).abs().max() / b.abs().max()))
+    return worst
 
-    channels, outputs, side, kernel, dilation = size
-    window, pad = Window.same(kernel, dilation), dilation * (kernel // 2)
-    random = cupy.random.default_rng(0)
 
-    def normal(*shape: int) -> Any:
-        return random.standard_normal(shape, dtype="float32")
-
-    x, embedding = normal(batch, channels, side, side), normal(batch, EMBEDDING, side, side)
-    weight, bias = normal(outputs, channels, kernel, kernel), normal(outputs)
-    dy = normal(batch, outputs, side, side)
-    mask = cupy.exp(-cupy.abs(normal(batch, kernel * kernel, side, side)))
-    tx, te, tw, tb, tdy, tm = map(torch.from_dlpack, (x, embedding, weight, bias, dy, mask))
-
-    def our_mask() -> Any:
-        return exponential_mask_forward(distance_forward(embedding, window)[0], SCALE)[0]
-
-    def ours(m: Any) -> Any:
-        return segaware_convolution_forward(x, m, weight, bias, window=window)
-
-    def our_both() -> Any:
-        y, cache = ours(mask)
-        return y, segaware_convolution_backward(dy, cache)
-
-    def unfold(image: Any) -> Any:
-        columns = functional.unfold(image, kernel, dilation, pad)
-        return columns.view(batch, image.shape[1], kernel * kernel, side * side)
-
-    def torch_mask(e: Any) -> Any:
-        return torch.exp(-SCALE * (unfold(e) - e.flatten(2)[:, :, None]).abs().sum(1))
-
-    def eager(x: Any, m: Any, w: Any) -> Any:
-        columns = unfold(x) * m.reshape(batch, 1, kernel * kernel, side * side)
-        return w.flatten(1) @ columns.flatten(1, 2) + tb[:, None]
-
-    def shifted(x: Any, m: Any, w: Any) -> Any:
-        """The mask commutes with the product over channels: no columns."""
-        padded, reach = functional.pad(x, [pad] * 4), range(kernel)
-        y = tb[:, None, None].expand(batch, outputs, side, side)
-        for k, (i, j) in enumerate((i, j) for i in reach for j in reach):
-            top, left = i * dilation, j * dilation
-            part = padded[:, :, top : top + side, left : left + side]
-            product = torch.einsum("oc,nchw->nohw", w[:, :, i, j], part)
-            y = y + m.view(batch, -1, side, side)[:, k, None] * product
-        return y
-
-    def both(form: Callable) -> Callable:
-        leaves = [t.clone().requires_grad_() for t in (tx, tm, tw)]
-
-        def run() -> Any:
-            y = form(*leaves)
-            return torch.autograd.grad(y, leaves, tdy.reshape(y.shape))
-
-        return run
-
-    compiled, compiled_mask = torch.compile(eager), torch.compile(torch_mask)
-
-    def plain() -> Any:
-        return functional.conv2d(tx, tw, tb, padding=pad, dilation=dilation)
-
-    have = torch.from_dlpack(ours(mask)[0]).flatten(2)
-    torch.testing.assert_close(have, eager(tx, tm, tw), rtol=1e-2, atol=0.5)
+def work(case: Case | Filters) -> dict[str, tuple[float, float]]:
+    """Operations, and bytes if every input is read and every result written once, of each task."""
+    if isinstance(case, Filters):
+        plane, features = case.side**2, 5
+        wide, near = 2 * case.kernel**2 * plane, 2 * 25 * plane
+        read, written = 4 * plane * (case.classes + features), 4 * plane * case.classes
+        averages = case.iterations * case.classes * (wide + near)
+        return {
+            "bilateral filter": (wide * (case.classes + features), read + written),
+            "mean field": (averages + wide * features + near * 2, read + written),
+        }
+    sizes = {name: 4 * prod(shape) for name, shape in case.shapes().items()}
+    image = sizes["x"] + sizes["weight"] + sizes["dy"]  # y is as large as dy
+    given, made = image + sizes["mask"], image + sizes["embedding"]
     return {
-        "mask from the embedding, and forward": {
-            "ours": lambda: ours(our_mask()),
-            "PyTorch eager": lambda: eager(tx, torch_mask(te), tw),
-            "PyTorch compiled": lambda: compiled(tx, compiled_mask(te), tw),
-            "PyTorch shifted": lambda: shifted(tx, torch_mask(te), tw),
-            "cuDNN plain": plain,
-        },
-        "forward": {
-            "ours": lambda: ours(mask),
-            "PyTorch eager": lambda: eager(tx, tm, tw),
-            "PyTorch compiled": lambda: compiled(tx, tm, tw),
-            "PyTorch shifted": lambda: shifted(tx, tm, tw),
-            "cuDNN plain": plain,
-        },
-        "forward and backward": {
-            "ours": our_both,
-            "PyTorch eager": both(eager),
-            "PyTorch compiled": both(compiled),
-            "PyTorch shifted": both(shifted),
-        },
+        "forward": (case.flops, given),
+        "forward + backward": (3 * case.flops, 2 * given),
+        "with mask, forward": (case.flops, made),
+        "with mask, forward + backward": (3 * case.flops, 2 * made),
     }
-
-
-def run_filters(repeat: int) -> None:
-    """Time the mean-field CRF of the published networks on one image."""
-    import cupy
-
-    from segaware_np.ops.mean_field import mean_field_forward
-    from segaware_np.window import Window
-
-    random = cupy.random.default_rng(0)
-
-    def normal(channels: int) -> Any:
-        return random.standard_normal((1, channels, 321, 321), dtype="float32")
-
-    unary, f1, f2, eye = normal(21), normal(EMBEDDING), normal(2), cupy.eye(21, dtype="float32")
-    options = {"window1": Window.same(13, 9), "window2": Window.same(5), "iterations": 2}
-
-    def ours() -> Any:
-        return mean_field_forward(unary, unary, f1, f2, eye, eye, -eye, **options)[0]
-
-    t = take_turns({"ours": ours}, repeat)["ours"]
-    print(f"\nCRF, 21 classes, 321x321, 13x13 dilation 9 and 5x5, 2 iterations\n    ours "
-          f"{t.median:.3f} [{t.low:.3f}, {t.high:.3f}]  {t.peak / 2**20:.0f} MiB")  # fmt: skip
-
-
-def take_turns(contenders: dict[str, Callable[[], Any]], repeat: int) -> dict[str, Timing]:
-    """Time each contender once a turn, so that a drifting clock frequency hits all alike."""
-    peaks = {name: peak_memory(run) for name, run in contenders.items()}
-    for run in contenders.values():
-        run()  # compilers and allocators are warm from here on
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(repeat):
-        for name, run in contenders.items():
-            times[name].append(milliseconds(run))
-    found = {}
-    for name, values in times.items():
-        low, median, high = statistics.quantiles(values, n=4)
-        found[name] = Timing(median, low, high, peaks[name])
-    return found
-
-
-def milliseconds(run: Callable[[], Any]) -> float:
-    """Time one call on the device. CuPy and PyTorch share its default stream."""
-    import cupy
-
-    start, stop = cupy.cuda.Event(), cupy.cuda.Event()
-    cupy.cuda.Device().synchronize()
-    start.record()
-    kept = run()
-    stop.record()
-    stop.synchronize()
-    del kept
-    return float(cupy.cuda.get_elapsed_time(start, stop))
-
-
-def peak_memory(run: Callable[[], Any]) -> int:
-    """Bytes that a call takes at its peak beyond what is held before it."""
-    import cupy
-    import torch
-
-    pool = cupy.get_default_memory_pool()
-    pool.free_all_blocks()
-    torch.cuda.reset_peak_memory_stats()
-    before = pool.total_bytes(), torch.cuda.memory_allocated()
-    kept = run()
-    torch.cuda.synchronize()
-    after = pool.total_bytes(), torch.cuda.max_memory_allocated()
-    del kept
-    return sum(after) - sum(before)
-
-
-def measure_copy(cupy: Any, repeat: int) -> float:
-    """Bytes a second that a copy reads and writes."""
-    source = cupy.zeros(1 << 28, "float32")
-    target = cupy.empty_like(source)
-    times = [milliseconds(lambda: cupy.copyto(target, source)) for _ in range(repeat)]
-    return 2 * source.nbytes / (statistics.median(times) / 1e3)
-
-
-def measure_product(cupy: Any, repeat: int) -> float:
-    """Operations a second of a large matrix product."""
-    n = 8192
-    a = cupy.zeros((n, n), "float32")
-    times = [milliseconds(lambda: a @ a) for _ in range(repeat)]
-    return 2 * n**3 / (statistics.median(times) / 1e3)
 
 
 if __name__ == "__main__":

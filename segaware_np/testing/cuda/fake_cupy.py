@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from time import perf_counter
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -231,6 +232,11 @@ def empty_like(value: ndarray, dtype: Any = None) -> ndarray:
     return ndarray(value.shape, dtype or value.dtype)
 
 
+def get_default_memory_pool() -> SimpleNamespace:
+    """A pool that holds nothing back, and does not count."""
+    return SimpleNamespace(free_all_blocks=lambda: None, total_bytes=lambda: 0)
+
+
 def get_array_module(*values: Any) -> ModuleType:
     return sys.modules[__name__] if any(isinstance(v, ndarray) for v in values) else np
 
@@ -424,6 +430,16 @@ class Stream:
         return None
 
 
+class Event:
+    """A point in time: the host's."""
+
+    def record(self, stream: Stream | None = None) -> None:
+        self.time = perf_counter()
+
+    def synchronize(self) -> None:
+        return None
+
+
 _NULL = Stream()
 
 
@@ -438,7 +454,9 @@ class CompileException(Exception):  # noqa: N818 (CuPy's name)
 
 cuda = SimpleNamespace(
     Device=Device,
+    Event=Event,
     Stream=Stream,
+    get_elapsed_time=lambda start, stop: 1e3 * (stop.time - start.time),
     get_current_stream=get_current_stream,
     compiler=SimpleNamespace(CompileException=CompileException),
     is_available=lambda: True,

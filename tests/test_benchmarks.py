@@ -1,0 +1,99 @@
+"""What benchmarks/gpu.py times, in small: our side as on a GPU, PyTorch's on the CPU."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import pytest
+
+pytest_plugins = "segaware_np.testing.cuda.plugin"
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+if not FOLDER.is_dir():
+    pytest.skip("benchmarks/ is not here", allow_module_level=True)
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(str(FOLDER))
+    import contenders
+    import gpu
+
+CASES = (
+    contenders.Case(2, 4, 5, 9),
+    contenders.Case(1, 3, 2, 8, 5),
+    contenders.Filters(9, 3, 3, 2),
+)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_our_side_runs_and_is_timed_on_the_gpu(cupy, case) -> None:
+    device = gpu.Device(turns=2, copied=64, side=8)
+    assert device.rate > 0 and device.bandwidth > 0
+    make = contenders.ours if isinstance(case, contenders.Case) else contenders.our_filters
+    tasks = make(case, {name: cupy.asarray(a) for name, a in case.inputs().items()})
+    assert tasks.keys() == gpu.work(case).keys()
+    for task, run in tasks.items():
+        timing = device.measure({"ours": run})["ours"]
+        assert 0 < timing.low <= timing.median <= timing.high, task
+
+
+def test_a_rival_that_fails_is_named_and_left_out(cupy, capsys) -> None:
+    device = gpu.Device(turns=2, copied=64, side=8)
+
+    def fail() -> None:
+        raise MemoryError("too large\nby far")
+
+    assert list(device.measure({"ours": device.copy, "theirs": fail})) == ["ours"]
+    assert "theirs: MemoryError: too large\n" in capsys.readouterr().out
+    with pytest.raises(MemoryError):
+        device.measure({"ours": fail})
+
+
+class Host(gpu.Device):
+    """The CPU in a GPU's place, where both libraries share memory, too."""
+
+    def __init__(self) -> None:
+        self.cupy, self.turns, self.rate, self.bandwidth = np, 2, 1e9, 1e9
+
+    def milliseconds(self, run) -> float:
+        start = perf_counter()
+        run()
+        return 1e3 * (perf_counter() - start)
+
+    def peak(self, run) -> int:
+        return 0
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_all_contenders_compute_the_same(monkeypatch, capsys, case) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    monkeypatch.setattr(torch, "compile", lambda form, **_: form)  # takes minutes
+    gpu.compare(Host(), case)
+    lines = capsys.readouterr().out.splitlines()
+    errors = [float(line.split()[4]) for line in lines if "largest difference" in line]
+    assert len(errors) == len(gpu.work(case)) and max(errors) < 1e-5
+    assert not [line for line in lines if "Error" in line]
+    rivals = {line.split("  ")[2] for line in lines if "floor  " in line}
+    plain = set(gpu.PLAIN.values()) if isinstance(case, contenders.Case) else set()
+    assert rivals >= {"ours", "PyTorch compiled"} | plain
+
+
+def test_every_form_of_pytorch_gives_the_output_of_ours() -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    case = CASES[0]
+    inputs = case.inputs()
+    tensors = {name: torch.from_numpy(a) for name, a in inputs.items()}
+    mine = contenders.ours(case, inputs)
+    for form, tasks in contenders.pytorch(case, tensors).items():
+        if form in gpu.PLAIN or "compiled" in form:
+            continue
+        for task, run in tasks.items():
+            assert gpu.difference(mine[task](), run()) < 1e-5, (form, task)
+
+
+def test_benchmark_says_what_is_missing(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu.py"])
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert gpu.main() == 1
+    assert "needs CuPy and PyTorch" in capsys.readouterr().err
