@@ -12,7 +12,7 @@ import numpy as np
 
 from segaware_np.layers import Convolution, Distance, EmbeddingLoss, Layer, SegawareConvolution
 from segaware_np.net import Net
-from segaware_np.xp import Array, array_module
+from segaware_np.xp import Array, host
 
 _STEP = 1e-30  # of the complex step: no difference is taken, so nothing cancels
 _ASIDE = 1e-6  # how far the inputs are moved, relative to their size, to leave ties and kinks
@@ -170,7 +170,7 @@ def explain(net: Net, inputs: Mapping[str, Array], *, seed: int = 0) -> Explanat
     unknown = sorted(inputs.keys() - set(net.inputs))
     if unknown:
         raise ValueError(f"inputs: expected names out of {list(net.inputs)}, got {unknown}")
-    values = {name: _wide(_on_host(value)) for name, value in inputs.items()}
+    values = {name: _wide(host(value)) for name, value in inputs.items()}
     itemsize = net.xp.dtype(net.dtype).itemsize
     rng, reports = np.random.default_rng(seed), []
     for node in net.nodes.values():
@@ -252,13 +252,9 @@ def _copy(layer: Layer) -> Layer:
         layer.params, layer.cache = params, cache
     twin.training = False
     for name, parameter in params.items():
-        data = _wide(_on_host(parameter.data))
+        data = _wide(host(parameter.data))
         twin.params[name] = type(parameter)(data, parameter.lr_mult, parameter.decay_mult)
     return twin
-
-
-def _on_host(array: Array) -> np.ndarray:
-    return array if array_module(array) is np else array.get()
 
 
 def _wide(array: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from segaware_np.data.augmentation import Augmentation
 from segaware_np.metrics import Evaluation
 from segaware_np.net import Net
 from segaware_np.ops.resize import resize_forward
-from segaware_np.xp import Array, array_module
+from segaware_np.xp import Array, host
 
 if TYPE_CHECKING:
     from segaware_np.data.datasets import Dataset
@@ -185,4 +185,4 @@ def _run(net: Net, image: np.ndarray, output: str) -> np.ndarray:
         result = net.forward({"image": prepare(image, net)}, [output], keep=False)[output][0]
     finally:
         net.train(trained)
-    return result if array_module(result) is np else result.get()
+    return host(result)

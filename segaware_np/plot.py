@@ -16,6 +16,7 @@ from segaware_np.files import atomic_write
 from segaware_np.ops.distance import distance_forward
 from segaware_np.ops.mask import exponential_mask_forward, normalized_mask_forward
 from segaware_np.window import Window
+from segaware_np.xp import check_array
 
 Image = np.ndarray
 Pixel = tuple[int, int]
@@ -36,6 +37,9 @@ _RAMP = np.array(
 )
 # Okabe and Ito's colours: distinct on pictures, also to colour-blind people.
 MARKERS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0), (240, 228, 66))
+
+
+_WIDEST = 2000  # pixels, of an image that is enlarged
 
 
 def masks_at(
@@ -69,8 +73,8 @@ def masks_at(
 
     Raises
     ------
-    ValueError
-        If a pixel lies outside the image.
+    TypeError, ValueError
+        If the embedding is no such array, or a pixel lies outside the image.
 
     Examples
     --------
@@ -78,6 +82,7 @@ def masks_at(
     >>> masks_at(embedding, [(0, 2)], Window((1, 5)), scale=1.0)[0].round(3).tolist()
     [[1.0, 1.0, 1.0, 0.0, 0.0]]
     """
+    check_array("embedding", embedding, ("E", "H", "W"))
     height, width = embedding.shape[1:]
     masks = []
     for y, x in pixels:
@@ -85,12 +90,9 @@ def masks_at(
             raise ValueError(
                 f"pixels: expected (row, column) inside {height} x {width}, got {(y, x)}"
             )
-        # One window only: its row and column of the image are gathered, the rest is not computed.
-        rows = y + np.array([dy for dy, _ in window.offsets])
-        columns = x + np.array([dx for _, dx in window.offsets])
-        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-        seen = embedding[:, rows.clip(0, height - 1), columns.clip(0, width - 1)]
-        patch = np.ascontiguousarray(seen.reshape(1, -1, *window.kernel))
+        # One window only: its pixels are gathered, the rest is not computed.
+        rows, columns, inside = _neighbours((y, x), window, (height, width))
+        patch = np.ascontiguousarray(embedding[:, rows, columns]).reshape(1, -1, *window.kernel)
         distance, _ = distance_forward(patch, Window(window.kernel), norm)
         distance[~inside.reshape(1, -1, 1, 1)] = np.inf
         mask, _ = (normalized_mask_forward if normalized else exponential_mask_forward)(
@@ -98,6 +100,15 @@ def masks_at(
         )
         masks.append(mask.reshape(window.kernel))
     return masks
+
+
+def _neighbours(
+    pixel: Pixel, window: Window, shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows and columns of the window around a pixel, kept in the image, and which lie inside."""
+    places = np.array(pixel) + np.array(window.offsets)
+    kept = places.clip(0, np.array(shape) - 1)
+    return kept[:, 0], kept[:, 1], (kept == places).all(axis=1)
 
 
 def colorize(values: np.ndarray, low: float = 0.0, high: float = 1.0) -> Image:
@@ -136,11 +147,17 @@ def embedding_to_rgb(embedding: np.ndarray) -> Image:
     -------
     (H, W, 3) uint8 array
 
+    Raises
+    ------
+    TypeError, ValueError
+        If `embedding` is no such array.
+
     Examples
     --------
     >>> embedding_to_rgb(np.random.default_rng(0).normal(size=(8, 4, 6))).shape
     (4, 6, 3)
     """
+    check_array("embedding", embedding, ("E", "H", "W"))
     channels = embedding.reshape(len(embedding), -1).astype(float)
     channels = channels - channels.mean(axis=1, keepdims=True)
     _, vectors = np.linalg.eigh(channels @ channels.T)
@@ -257,6 +274,11 @@ def draw_masks(
     -------
     (H, W, 3) uint8 array
 
+    Raises
+    ------
+    TypeError, ValueError
+        As for `masks_at`, or if the image does not match the embedding or there is no pixel.
+
     Examples
     --------
     >>> image, embedding = np.zeros((24, 32, 3), np.uint8), np.zeros((2, 24, 32))
@@ -264,6 +286,9 @@ def draw_masks(
     3
     """
     masks = masks_at(embedding, pixels, window, scale, norm=norm, normalized=normalized)
+    check_array("image", image, (*embedding.shape[1:], 3), kind="integer")
+    if not masks:
+        raise ValueError("pixels: expected at least one, got none")
     factor = max(1, -(-size // max(window.kernel)))
     columns: list[list[tuple[str, Image]]] = [[], [], []]
     marked = image.copy()
@@ -277,18 +302,16 @@ def draw_masks(
     for name, column in zip(("window", "mask", "seen through it"), columns, strict=True):
         column[0] = (name, column[0][1])
     masks_picture = tile(columns)
-    zoom = max(1, round(masks_picture.shape[0] / image.shape[0]))
+    zoom = round(masks_picture.shape[0] / image.shape[0])
+    zoom = max(1, min(zoom, _WIDEST // image.shape[1]))
     return tile([[("", enlarge(marked, zoom)), ("", masks_picture)]], gap=6)
 
 
 def _patch(image: Image, pixel: Pixel, window: Window) -> Image:
     """The image in the window around a pixel, white outside."""
-    rows = pixel[0] + np.array([dy for dy, _ in window.offsets])
-    columns = pixel[1] + np.array([dx for _, dx in window.offsets])
-    height, width = image.shape[:2]
-    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    patch = image[rows.clip(0, height - 1), columns.clip(0, width - 1)]
-    return np.where(inside[:, None], patch, np.uint8(255)).reshape(*window.kernel, 3)
+    rows, columns, inside = _neighbours(pixel, window, image.shape[:2])
+    patch = np.where(inside[:, None], image[rows, columns], np.uint8(255))
+    return patch.reshape(*window.kernel, 3)
 
 
 def _frame(picture: Image, colour: Sequence[int], thickness: int) -> Image:

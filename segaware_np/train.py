@@ -23,7 +23,7 @@ from segaware_np.net import Net
 from segaware_np.optim import NonFiniteError, Optimizer
 from segaware_np.options import COUNT, check_options, option
 from segaware_np.progress import progress
-from segaware_np.xp import Array, array_module
+from segaware_np.xp import Array, host
 
 _FORMAT = "segaware_np checkpoint 1"
 _NAME = re.compile(r"checkpoint-\d{8,}\.npz")
@@ -246,7 +246,7 @@ class Trainer:
         """
         done, (histories, counters) = self.optimizer.iteration, self.optimizer.state()
         arrays = {f"weights/{name}": array for name, array in self.net.weights().items()}
-        arrays |= {f"optimizer/{name}": _on_host(array) for name, array in histories.items()}
+        arrays |= {f"optimizer/{name}": host(array) for name, array in histories.items()}
         for name, array in arrays.items():
             if not np.isfinite(array).all():
                 raise self._non_finite(f"iteration {done}: {name} has become NaN or infinite")
@@ -310,10 +310,6 @@ class Trainer:
         kept = f"the last checkpoint is {paths[-1]}" if paths else "there is no checkpoint yet"
         advice = "a lower learning rate (--lr) or a clip_norm (--clip-norm) may help"
         return NonFiniteError(f"{message}; {kept}; {advice}")
-
-
-def _on_host(array: Array) -> np.ndarray:
-    return array if array_module(array) is np else array.get()
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Any]]:

@@ -106,6 +106,30 @@ def as_array(value: Any, xp: ModuleType | None = None) -> Array:
     return (xp or np).asarray(value)
 
 
+def host(array: Array) -> np.ndarray:
+    """The array itself if it is NumPy's, else a copy of it on the host.
+
+    Parameters
+    ----------
+    array : NumPy or CuPy array
+
+    Returns
+    -------
+    numpy.ndarray
+
+    Raises
+    ------
+    TypeError
+        If it is neither.
+
+    Examples
+    --------
+    >>> host(np.arange(3)).tolist()
+    [0, 1, 2]
+    """
+    return array if array_module(array) is np else array.get()
+
+
 def check_array(
     name: str,
     array: Array,
