@@ -10,11 +10,13 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
 _LARGEST = 2**31 - 1
+_INT = ctypes.sizeof(ctypes.c_int)
+_Sizes = ctypes.c_int * 6
 _SIGNATURE = re.compile(
     r"void \(char \*, char \*, int \*, int \*, int \*, (\w+) \*, \1 \*, int \*, \1 \*, int \*, "
     r"\1 \*, \1 \*, int \*\)"
@@ -44,24 +46,35 @@ def gemm(a: np.ndarray, b: np.ndarray, c: np.ndarray, beta: float = 0.0) -> None
         c[...] = a @ b + (beta * c if beta else 0)
         return
     # BLAS thinks in columns: it computes the transpose, c' = b' a'.
-    number = ctypes.c_float if c.dtype.char == "f" else ctypes.c_double
-    sizes = [ctypes.byref(ctypes.c_int(size)) for size in (n, m, k, ldb, lda, ldc)]
-    one, beta_ = ctypes.byref(number(1.0)), ctypes.byref(number(beta))
+    sizes = _Sizes(n, m, k, ldb, lda, ldc)
+    start = ctypes.addressof(sizes)
+    n_, m_, k_, ldb_, lda_, ldc_ = range(start, start + ctypes.sizeof(sizes), _INT)
+    one, scale = _number(c.dtype.char, 1.0), _number(c.dtype.char, beta)
     blas(
-        order_b, order_a, *sizes[:3], one, b.ctypes.data, sizes[3], a.ctypes.data, sizes[4],
-        beta_, c.ctypes.data, sizes[5],
+        order_b, order_a, n_, m_, k_, ctypes.byref(one), b.ctypes.data, ldb_, a.ctypes.data, lda_,
+        ctypes.byref(scale), c.ctypes.data, ldc_,
     )  # fmt: skip
 
 
 def _layout(matrix: np.ndarray) -> tuple[bytes, int]:
     """Whether a matrix is stored by rows (N) or by columns (T), and the step between those."""
-    size = matrix.itemsize
-    ways = ((b"N", matrix.shape, matrix.strides), (b"T", matrix.shape[::-1], matrix.strides[::-1]))
-    for order, (count, length), (step, unit) in ways:
-        spaced = count == 1 or (step >= length * size and step % size == 0)
-        if spaced and (length == 1 or unit == size):
-            return order, step // size if count > 1 else length
+    (rows, columns), (down, across), size = matrix.shape, matrix.strides, matrix.itemsize
+    if columns == 1 or across == size:
+        if rows == 1:
+            return b"N", columns
+        if down >= columns * size and down % size == 0:
+            return b"N", down // size
+    if rows == 1 or down == size:
+        if columns == 1:
+            return b"T", rows
+        if across >= rows * size and across % size == 0:
+            return b"T", across // size
     raise ValueError(f"expected contiguous rows or columns, got strides {matrix.strides}")
+
+
+@lru_cache(maxsize=64)
+def _number(char: str, value: float) -> ctypes.c_float | ctypes.c_double:
+    return ctypes.c_float(value) if char == "f" else ctypes.c_double(value)
 
 
 @cache
