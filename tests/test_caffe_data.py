@@ -230,6 +230,10 @@ def test_command_run_and_convert(pairs: Path, capsys: pytest.CaptureFixture[str]
         np.testing.assert_array_equal(np.asarray(Image.open(pairs / middle[2:] / "i1.png")), labels)
         assert run("convert", str(pairs / middle), str(pairs / "again.caffemodel")) == 0
         assert (pairs / "again.caffemodel").read_bytes()[2:] in weights.read_bytes()
+    model.write_text(NET.replace("dim: 3 dim: 33", "dim: 4 dim: 33").replace("${CLASSES}", "5"))
+    Net(model).save(weights)
+    assert run("run", str(model), str(weights), str(pairs / "i1.png"), "-o", str(out)) == 2
+    assert "expected images (N, 3, H, W), got (1, 4, 33, 33)" in capsys.readouterr().err
     assert run("convert", str(weights), str(pairs / "w.txt")) == 2
     assert "expected a .caffemodel" in capsys.readouterr().err
 

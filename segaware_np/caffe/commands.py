@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
 
@@ -26,74 +27,61 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the commands of ``segaware caffe``."""
     parser.description = "Networks, weights and solvers in Caffe's own files."
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_run(commands)
-    _add_train(commands)
-    _add_show(commands)
-    _add_convert(commands)
 
-
-def _add_run(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser(
-        "run",
-        help="label images with a trained network",
-        description="Label images: for each, NAME.png with the labels in PASCAL VOC's palette.",
+    command = _command(
+        commands, run, "label images with a trained network",
+        "Label images: for each, NAME.png with the labels in PASCAL VOC's palette.",
     )
-    parser.add_argument("model", metavar="MODEL", help="prototxt whose input is the image")
-    parser.add_argument("weights", metavar="WEIGHTS", help=f"trained weights: {_WEIGHTS}")
-    parser.add_argument("images", metavar="IMAGES", nargs="+", help="image files or folders")
-    parser.add_argument(
+    command.add_argument("model", metavar="MODEL", help="prototxt whose input is the image")
+    command.add_argument("weights", metavar="WEIGHTS", help=f"trained weights: {_WEIGHTS}")
+    command.add_argument("images", metavar="IMAGES", nargs="+", help="image files or folders")
+    command.add_argument(
         "-o", "--output", default="predictions", metavar="OUT", help="folder for the labels"
     )
-    parser.add_argument("--blob", help="blob of the scores (default: the last output)")
-    _add_variables(parser)
-    add_device(parser)
-    parser.set_defaults(run=run)
+    command.add_argument("--blob", help="blob of the scores (default: the last output)")
+    add_device(command)
 
-
-def _add_train(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser(
-        "train",
-        help="train a network as a solver file says",
-        description="Train to max_iter; the network reads its images by data layers.",
+    command = _command(
+        commands, train, "train a network as a solver file says",
+        "Train to max_iter; the network reads its images by data layers.",
     )
-    parser.add_argument("solver", metavar="SOLVER", help="prototxt of the solver")
-    start = parser.add_mutually_exclusive_group()
+    command.add_argument("solver", metavar="SOLVER", help="prototxt of the solver")
+    start = command.add_mutually_exclusive_group()
     start.add_argument("--weights", help=f"weights to start from: {_WEIGHTS}")
     start.add_argument("--snapshot", help="solverstate to go on from")
-    _add_variables(parser)
-    add_device(parser)
-    parser.set_defaults(run=train)
+    add_device(command)
 
-
-def _add_show(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser(
-        "show",
-        help="table of a network's layers, shapes, parameters and memory",
-        description="Table of a network: what each layer makes, what it learns, what was fused.",
+    command = _command(
+        commands, show, "table of a network's layers, shapes, parameters and memory",
+        "Table of a network: what each layer makes, what it learns, what was fused.",
     )
-    parser.add_argument("model", metavar="MODEL", help="prototxt")
-    parser.add_argument("--phase", choices=("TRAIN", "TEST"), default="TEST", help="of the layers")
-    _add_variables(parser)
-    parser.set_defaults(run=show)
+    command.add_argument("model", metavar="MODEL", help="prototxt")
+    command.add_argument("--phase", choices=("TRAIN", "TEST"), default="TEST", help="of the layers")
 
-
-def _add_convert(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser(
-        "convert",
-        help="turn a caffemodel into .npz or .safetensors, or back",
-        description="Weights from one kind of file into another, by the files' suffixes: "
+    command = _command(
+        commands, convert, "turn a caffemodel into .npz or .safetensors, or back",
+        "Weights from one kind of file into another, by the files' suffixes: "
         ".caffemodel, .npz, .safetensors. Arrays are named LAYER/NUMBER.",
     )
-    parser.add_argument("source", metavar="FROM", help="file to read")
-    parser.add_argument("target", metavar="TO", help="file to write")
-    parser.set_defaults(run=convert)
+    command.add_argument("source", metavar="FROM", help="file to read")
+    command.add_argument("target", metavar="TO", help="file to write")
 
 
-def _add_variables(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-D", dest="variables", metavar="NAME=VALUE", action="append", type=_assignment,
-        help="value of a ${NAME} in the description (repeat it for more)",
-    )
+def _command(
+    commands: argparse._SubParsersAction,
+    action: Callable[[argparse.Namespace], None],
+    purpose: str,
+    description: str,
+) -> argparse.ArgumentParser:
+    """A command named like what it runs; those that read a description take its variables."""
+    parser = commands.add_parser(action.__name__, help=purpose, description=description)
+    parser.set_defaults(run=action)
+    if action is not convert:
+        parser.add_argument(
+            "-D", dest="variables", metavar="NAME=VALUE", action="append", type=_assignment,
+            help="value of a ${NAME} in the description (repeat it for more)",
+        )
+    return parser
 
 
 def _assignment(text: str) -> tuple[str, str]:
@@ -129,9 +117,11 @@ def label_image(net: Net, blob: str, image: np.ndarray) -> np.ndarray:
     are resized to that size and cut.
     """
     height, width = image.shape[:2]
-    declared = net.blobs[net.inputs[0]].shape[2:]
+    declared = net.blobs[net.inputs[0]].shape
+    if len(declared) != 4 or declared[1] != 3:
+        raise ValueError(f"input {net.inputs[0]!r}: expected images (N, 3, H, W), got {declared}")
     size = tuple(d if d >= side else -(-(side + 31) // 32) * 32 - 31
-                 for d, side in zip(declared, (height, width), strict=True))
+                 for d, side in zip(declared[2:], (height, width), strict=True))
     batch = np.zeros((1, 3, *size), np.float32)
     bgr = image[..., ::-1].astype(np.float32) - np.array(BGR_MEAN, np.float32)
     batch[0, :, :height, :width] = bgr.transpose(2, 0, 1)

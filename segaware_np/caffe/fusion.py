@@ -177,5 +177,3 @@ def _loss(step: Step, producer: dict[int, Step]) -> FusedStep | None:
         steps=[distance, parity, step],
         hidden=frozenset({distance.tops[0], parity.tops[0]}),
     )
-
-

@@ -262,6 +262,8 @@ def _state(spec: Message, given: Message | None, phase: str) -> Message:
     """The state that include and exclude rules are held against."""
     state = Message("NetState")
     for message in (spec.state, given or Message("NetState")):
-        state._values.update(message._values)
+        for name in message:
+            value = getattr(message, name)
+            state._values[name] = state.stage + value if name == "stage" else value
     state._values["phase"] = phase
     return state

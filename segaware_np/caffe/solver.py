@@ -301,6 +301,12 @@ def _check(param: Message) -> None:
             raise param.error(f"{field}: expected at least {bound}, got {getattr(param, field)}")
     if min(param.test_iter, default=1) < 1:
         raise param.error(f"test_iter: expected at least 1, got {min(param.test_iter)}")
+    if param.test_iter and not param.test_interval:
+        raise param.error("test_iter needs a test_interval")
+    nets = len(param.test_net) + len(param.test_net_param)
+    if nets > len(param.test_iter):
+        raise param.error(f"test_iter: expected one for each of {nets} test nets, "
+                          f"got {len(param.test_iter)}")
 
 
 def _policy(param: Message) -> policies.Policy:
