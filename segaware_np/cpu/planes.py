@@ -14,7 +14,7 @@ from segaware_np.ops import resize as resizing
 from segaware_np.threads import parallel
 from segaware_np.window import Pair, Window
 
-_BYTES = 1 << 19  # of the planes that are worked on together
+_BYTES = 1 << 20  # of the planes that are worked on together
 
 
 def max_pool(x: np.ndarray, window: Window, count: Pair) -> np.ndarray:

@@ -93,7 +93,7 @@ def max_pool(x: Array, window: Window, count: Pair) -> Array:
     xp = array_module(x)
     y = xp.full((*x.shape[:2], *count), -xp.inf, x.dtype)
     for _, inside, seen in shifts(x.shape[2:], window, count):
-        y[inside] = xp.maximum(y[inside], x[seen])
+        xp.maximum(y[inside], x[seen], out=y[inside])
     return y
 
 
