@@ -16,7 +16,7 @@ import numpy as np
 from segaware_np import plot
 from segaware_np.data import Augmentation, Loader, SyntheticScenes
 from segaware_np.extras import require
-from segaware_np.files import atomic_write
+from segaware_np.files import atomic_write, check_writable
 from segaware_np.images import overlay, voc_palette, write_image
 from segaware_np.inference import embed, evaluate, predict
 from segaware_np.log import read_log
@@ -72,6 +72,8 @@ def run_demo(
 
     Raises
     ------
+    ImportError
+        If Pillow or matplotlib is not installed.
     OSError
         If the folder cannot be written.
 
@@ -85,6 +87,7 @@ def run_demo(
     require("matplotlib", extra="demo")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder / "metrics.json")
     train = SyntheticScenes(_TRAIN, _SIZE, seed=2 * seed)
     test = SyntheticScenes(_TEST, _SIZE, seed=2 * seed + 1)
     nets = _build(len(train.class_names), seed)

@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from errno import EACCES
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +25,33 @@ _METADATA = "__metadata__"  # not an identifier that a parameter could have
 
 class FormatError(ValueError):
     """A file is damaged, truncated or not of the kind that was expected."""
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Ask whether a file can be written, before the work whose result it is to hold.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Raises
+    ------
+    OSError
+        If its folder is missing or read-only, or it is a folder itself.
+
+    Examples
+    --------
+    >>> check_writable("none/scores.json")
+    Traceback (most recent call last):
+    FileNotFoundError: no such folder: none
+    """
+    path, folder = Path(path), Path(path).parent
+    if path.is_dir():
+        raise IsADirectoryError(f"expected a file to write, got the folder {path}")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no such folder: {folder}")
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(EACCES, "Permission denied", str(path))
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from segaware_np.data.augmentation import Augmentation
 from segaware_np.metrics import Evaluation
 from segaware_np.net import Net
 from segaware_np.ops.resize import resize_forward
+from segaware_np.progress import progress as show_progress
 from segaware_np.xp import Array, host
 
 if TYPE_CHECKING:
@@ -104,7 +105,12 @@ def embed(net: Net, image: np.ndarray) -> np.ndarray:
 
 
 def evaluate(
-    net: Net, dataset: Dataset, *, ignore_label: int | None = 255, width: int = 3
+    net: Net,
+    dataset: Dataset,
+    *,
+    ignore_label: int | None = 255,
+    width: int = 3,
+    progress: bool = False,
 ) -> Evaluation:
     """Predict every picture of a data set and compare with its labels.
 
@@ -117,6 +123,8 @@ def evaluate(
         Pixels with this true label do not count.
     width : int
         Of the band along true boundaries, pixels on each side.
+    progress : bool
+        Show the progress on standard error.
 
     Returns
     -------
@@ -138,13 +146,15 @@ def evaluate(
     True
     """
     scores = None
-    for index in range(len(dataset)):
-        image, labels = dataset[index]
-        if labels is None:
-            raise ValueError(f"dataset: expected labels, got none for {dataset.name(index)}")
-        found = score(net, image)
-        scores = scores or Evaluation(len(found), ignore_label, width)
-        scores.update(found.argmax(axis=0), labels)
+    with show_progress(len(dataset), shown=progress) as step:
+        for index in range(len(dataset)):
+            image, labels = dataset[index]
+            if labels is None:
+                raise ValueError(f"dataset: expected labels, got none for {dataset.name(index)}")
+            found = score(net, image)
+            scores = scores or Evaluation(len(found), ignore_label, width)
+            scores.update(found.argmax(axis=0), labels)
+            step(dataset.name(index))
     if scores is None:
         raise ValueError("dataset: expected at least one image, got none")
     return scores

@@ -1,5 +1,8 @@
 """Run the program `segaware` in this process, and see it succeed or fail."""
 
+import io
+from contextlib import contextmanager, redirect_stderr
+
 from segaware_np.cli import main
 
 
@@ -22,3 +25,12 @@ def fails(capsys, *arguments) -> str:
     assert err.count("\n") == 1 and err.endswith("\n"), err
     assert "Traceback" not in err
     return err
+
+
+@contextmanager
+def terminal():
+    """Standard error that says it is a terminal."""
+    stream = io.StringIO()
+    stream.isatty = lambda: True
+    with redirect_stderr(stream):
+        yield stream

@@ -10,7 +10,7 @@ import warnings
 
 import numpy as np
 import pytest
-from command_line import fails, run
+from command_line import fails, run, terminal
 
 from segaware_np import demo
 from segaware_np.cli import main
@@ -312,6 +312,14 @@ def test_damaged_model(capsys, data, model, tmp_path):
     text = fails(capsys, "predict", tmp_path / "half.npz", data / "images", "-o", tmp_path / "out")
     assert "half.npz: damaged" in text
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_a_terminal_sees_how_far_it_is(data, model, tmp_path, command):
+    source = [data] if command == "evaluate" else [data / "images", "-o", tmp_path]
+    with terminal() as shown:
+        assert main(list(map(str, [command, model, *source]))) == 0
+    assert "3/3" in shown.getvalue()
 
 
 def test_output_that_is_a_file(capsys, data, model):

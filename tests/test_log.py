@@ -1,10 +1,9 @@
 """What a run tells: its log, and its progress on standard error."""
 
-import io
 import os
-from contextlib import contextmanager, redirect_stderr
 
 import pytest
+from command_line import terminal
 
 from segaware_np import extras
 from segaware_np.files import FormatError
@@ -40,15 +39,6 @@ def test_one_process_a_log(tmp_path):
         Log(path)
     with Log(path):
         pass
-
-
-@contextmanager
-def terminal():
-    """Standard error that says it is a terminal."""
-    stream = io.StringIO()
-    stream.isatty = lambda: True
-    with redirect_stderr(stream):
-        yield stream
 
 
 @pytest.fixture

@@ -147,6 +147,7 @@ ERRORS = [
     (["masks", "none.png"], "No such file or directory: none.png"),
     (["masks", "none.png", "--at", "1;2"], "--at: expected whole numbers of at least 0 between"),
     (["masks", "none.png", "-o", "no/m.png"], "no such folder: no"),
+    (["explore", "none.png", "-o", "."], "expected a file to write, got the folder ."),
     (["evaluate", "none.npz", "scenes", "--json", "no/s.json"], "no such folder: no"),
     (["masks", "none.png", "--scale", "inf"], "--scale: expected a finite number, got inf"),
     (["predict", "m.npz", "i.png", "--strength", "2"], "expected a number from 0 to 1, got 2"),

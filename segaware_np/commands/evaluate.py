@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from segaware_np.commands import sources
 from segaware_np.commands.networks import load_network
-from segaware_np.commands.options import add_device, array_library, check_output, whole
-from segaware_np.files import atomic_write
+from segaware_np.commands.options import add_device, array_library, whole
+from segaware_np.files import atomic_write, check_writable
 from segaware_np.inference import evaluate
 
 
@@ -37,13 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print the scores, and write them if asked to."""
     if options.json:
-        check_output(options.json)
+        check_writable(options.json)
     net = load_network(options.model, "score", array_library(options))
     arguments, ignored = net.description["arguments"], options.ignore_label
     if ignored is None:
         ignored = arguments["ignore_label"]
     dataset = sources.open_dataset(options, arguments["classes"], ignored)
-    scores = evaluate(net, dataset, ignore_label=ignored, width=options.band)
+    how = {"width": options.band, "progress": sys.stderr.isatty()}
+    scores = evaluate(net, dataset, ignore_label=ignored, **how)
     report = {"images": len(dataset), **scores.report()}
     names = net.description.get("class_names") or getattr(dataset, "class_names", [])
     print(table(report, names))

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from segaware_np.commands.networks import load_network
-from segaware_np.commands.options import check_output, positive, whole
+from segaware_np.commands.options import positive, whole
 from segaware_np.explore import make_page
 from segaware_np.extras import require
-from segaware_np.files import FormatError, atomic_write, load_arrays
+from segaware_np.files import FormatError, atomic_write, check_writable, load_arrays
 from segaware_np.images import read_image
 from segaware_np.net import Net
 
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the page."""
-    check_output(options.output)
+    check_writable(options.output)
     image = shrink(read_image(options.image), options.size)
     embedding: Net | np.ndarray | None = None
     if options.embedding:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable
-from errno import EACCES
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -120,17 +117,6 @@ def classes(text: str) -> int | tuple[str, ...]:
     if not all(names) or len(set(names)) < len(names):
         raise argparse.ArgumentTypeError(f"expected a number, or names that differ, got {text}")
     return names
-
-
-def check_output(path: str) -> None:
-    """Raise OSError unless a file can be written there: better now than after the work."""
-    folder = Path(path).parent
-    if Path(path).is_dir():
-        raise IsADirectoryError(f"expected a file to write, got the folder {path}")
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no such folder: {folder}")
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(EACCES, "Permission denied", path)
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

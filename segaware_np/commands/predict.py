@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +18,7 @@ from segaware_np.crf import refine
 from segaware_np.images import overlay, read_image, write_image, write_labels
 from segaware_np.inference import embed, predict, score
 from segaware_np.net import Net
+from segaware_np.progress import progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,14 +64,16 @@ def run(options: argparse.Namespace) -> None:
     if ignored is None:
         ignored = net.description["arguments"]["ignore_label"]
     Path(options.output).mkdir(parents=True, exist_ok=True)
-    for source, target in files:
-        image = read_image(source)
-        labels = label(image)
-        write_labels(target, labels, palette)
-        if not options.no_overlay:
-            look: dict[str, Any] = {"strength": options.strength, "palette": palette}
-            tinted = overlay(image, labels, ignore_label=ignored, **look)
-            write_image(target.with_name(f"{target.stem}_overlay.png"), tinted)
+    look: dict[str, Any] = {"strength": options.strength, "palette": palette}
+    with progress(len(files), shown=sys.stderr.isatty() and len(files) > 1) as step:
+        for source, target in files:
+            image = read_image(source)
+            labels = label(image)
+            write_labels(target, labels, palette)
+            if not options.no_overlay:
+                tinted = overlay(image, labels, ignore_label=ignored, **look)
+                write_image(target.with_name(f"{target.stem}_overlay.png"), tinted)
+            step(source.name)
     print(f"labelled {len(files)} image{'s' * (len(files) != 1)} into {options.output}")
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from segaware_np.data import Dataset, ImageFolder, PairList, SyntheticScenes, VOCFolder
 
 HELP = (
-    "`scenes` (built in); a text file of `image label` lines; a folder with SPLIT.txt in it; "
-    "or a folder of PASCAL VOC's layout"
+    "`scenes` (built in; ./scenes is a folder); a text file of `image label` lines; a folder with "
+    "SPLIT.txt in it; or a folder of PASCAL VOC's layout"
 )
 SCENES = "scenes"
 _SPLITS = {"train": (0, 400), "val": (1, 50), "test": (2, 50)}  # of scenes: (seed, number)
