@@ -9,7 +9,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from segaware_np import Window, ops
+from segaware_np import Window, ops, threads
 
 TRAINING_STEP = """
 import resource
@@ -83,3 +83,16 @@ def test_direct_backward_needs_a_fifth_of_the_explicit_one(problem):
 
         peaks.append(peak(step))
     assert peaks[0] <= peaks[1] / 5
+
+
+def test_masked_sums_need_a_tenth_of_their_columns(monkeypatch):
+    monkeypatch.setattr(threads._state, "count", 2)
+    rng, window = np.random.default_rng(0), Window.same(13, dilation=9)
+    x = rng.standard_normal((1, 21, 161, 161), dtype="float32")
+    mask = rng.random((1, window.size, 161, 161), dtype="float32")
+
+    def step():
+        y, cache = ops.masked_sum_forward(x, mask, window)
+        return ops.masked_sum_backward(y, cache)
+
+    assert peak(step) <= x.nbytes * window.size / 10

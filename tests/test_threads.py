@@ -200,7 +200,8 @@ def test_a_program_ends_with_its_pool_alive():
 
 
 def step(seed=0, size=(70, 60)):
-    """Every gradient of a segmentation-aware convolution with a mask made from an embedding."""
+    """Every gradient of a segmentation-aware convolution with a mask made from an embedding, and
+    of a masked sum and the mixing of its channels."""
     rng, window = np.random.default_rng(seed), Window.same(3, dilation=2)
     x, e = rng.standard_normal((2, 3, 8, *size), dtype="float32")
     weight = rng.standard_normal((5, 8, 3, 3), dtype="float32")
@@ -211,7 +212,11 @@ def step(seed=0, size=(70, 60)):
     dx, dmask, dweight, dbias = cpu.segaware_convolution_grad(y, x, mask, weight, window, 1, need)
     dd, ds = cpu.exponential_mask_grad(dmask, d, 0.1, mask)
     de = cpu.distance_grad(dd, e, window, "L1", False, True)
-    return [y, dx, dweight, dbias, ds, de, cpu.masked_sum(x, mask, window)]
+    sums = cpu.masked_sum(x, mask, window)
+    dx2, dmask2 = cpu.masked_sum_grad(sums, x, mask, window, {"x", "mask"})
+    mixer = np.outer(weight[0, :, 0, 0], weight[1, :, 0, 0])
+    (dp,), (dmixer,) = cpu.mean_field_update_grad(x, [cpu.softmax(e)], [mixer])
+    return [y, dx, dweight, dbias, ds, de, sums, dx2, dmask2, dp, dmixer]
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
