@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 import numpy as np
+from networks import Step, our_step, torch_step
 
 EMBEDDING, SCALE = 64, 0.05
 Tasks = dict[str, Callable[[], Any]]
@@ -272,14 +273,18 @@ def _set_threads(library: str, threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def _prepare(library: str, case: Case | Filters) -> dict[str, Tasks]:
-    convolution, inputs = isinstance(case, Case), case.inputs()
+def _prepare(library: str, case: Any) -> dict[str, Tasks]:
+    here, there = {
+        Case: (ours, pytorch),
+        Filters: (our_filters, torch_filters),
+        Step: (our_step, torch_step),
+    }[type(case)]
+    inputs = case.inputs()
     if library == "ours":
-        return {"": (ours if convolution else our_filters)(case, inputs)}  # type: ignore[operator]
+        return {"": here(case, inputs)}
     import torch
 
-    tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
-    return (pytorch if convolution else torch_filters)(case, tensors)  # type: ignore[operator]
+    return there(case, {name: torch.from_numpy(array) for name, array in inputs.items()})
 
 
 def _time(task: Callable[[], Any]) -> float:

@@ -4,7 +4,7 @@
 
 Contenders take turns within one run, each in a process of its own that sleeps while others work.
 Writes docs/performance.md and docs/performance.png. Needs matplotlib and threadpoolctl; rivals are
-left out where PyTorch is not installed.
+left out where PyTorch is not installed, and the profile of a training step without py-spy.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from contenders import Case, Filters, serve
+from networks import STEPS, TASK, Step, profile
 
 from segaware_np.threads import get_num_threads
 
@@ -107,7 +108,11 @@ def workers(libraries: Iterable[str], threads: int, **environment: str) -> Itera
 
 
 def take_turns(
-    running: dict[str, Worker], case: Case | Filters, task: str, names: Sequence[str], rounds: int
+    running: dict[str, Worker],
+    case: Case | Filters | Step,
+    task: str,
+    names: Sequence[str],
+    rounds: int,
 ) -> dict[str, list[float]]:
     """Seconds of every contender in every round; the first round only warms up."""
     seconds: dict[str, list[float]] = {name: [] for name in names}
@@ -215,6 +220,26 @@ def filters(running: dict[str, Worker], rounds: int) -> Iterator[str]:
         yield from _row([task, *cells, *[""] * (2 - len(cells))])
 
 
+def training(running: dict[str, Worker], rounds: int, threads: int) -> Iterator[str]:
+    """A training step of whole networks, and where the time of ours goes."""
+    yield "\n### Training steps\n\nBatch of one image, published networks, SGD; milliseconds.\n"
+    names = ["ours", "composition"] if "torch" in running else ["ours"]
+    places = ("BLAS", "NumPy", "interpreter")
+    yield from _row(["", *names, *(f"ours in {place}" for place in places)])
+    yield from _row(["---"] * (1 + len(names) + len(places)))
+    for step in STEPS:
+        seconds = take_turns(running, step, TASK, names, max(3, rounds // 2))
+        best = min(seconds["ours"])
+        cells = [
+            f"{1e3 * min(s):.0f} ({1e3 * statistics.median(s):.0f}) ×{min(s) / best:.2f}"
+            for s in seconds.values()
+        ]
+        shares = profile(step, threads) or {}
+        cells += [f"{shares[p]:.0%}" if p in shares else "no py-spy" for p in places]
+        yield from _row([str(step), *cells])
+        print(f"{step}:", *cells, sep="\n  ")
+
+
 def accuracy(case: Case) -> Iterator[str]:
     """Errors of float32 against float64 arithmetic on the same numbers."""
     from segaware_np import Window, ops
@@ -312,6 +337,7 @@ def main() -> None:
     with workers(libraries, options.threads) as running:
         lines += compare(running, cases, options.rounds, peak)
         lines += filters(running, options.rounds)
+        lines += training(running, options.rounds, options.threads)
     lines += memory(options.threads, cases, libraries)
     lines += accuracy(cases[0])
     lines += growth(options.threads, options.rounds, options.output / "performance.png")
