@@ -64,7 +64,16 @@ def test_code_blocks_run(page, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path):
-    for module in ("sphinx", "myst_parser", "numpydoc", "sphinx_gallery", "furo", "skimage"):
+    modules = (
+        "sphinx",
+        "myst_parser",
+        "numpydoc",
+        "sphinx_gallery",
+        "furo",
+        "latex2mathml",
+        "skimage",
+    )
+    for module in modules:
         pytest.importorskip(module, reason=f"{module} is not installed")
     for folder in ("docs", "examples"):  # the build writes beside the pages
         ignore = shutil.ignore_patterns("_build", "generated", "gallery")
@@ -74,7 +83,10 @@ def test_the_site_builds_without_a_warning(tmp_path):
     environment = {**os.environ, "SEGAWARE_EXAMPLES": "small", "MPLBACKEND": "Agg"}
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-5000:]
-    assert (tmp_path / "site" / "gallery" / "index.html").exists()
+    pages = {page: page.read_text("utf-8") for page in (tmp_path / "site").rglob("*.html")}
+    assert any(page.parent.name == "gallery" for page in pages)
+    for page, text in pages.items():  # nothing is fetched, and no LaTeX is left for a script
+        assert not re.search(r'(?:src|stylesheet" \w+)="https?:|<m\w+>[&\\]\w*</', text), page
 
 
 def test_derivations_show_code_for_every_equation():
