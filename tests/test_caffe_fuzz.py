@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_caffe_layers import CASES, description
+from test_caffe_layers import EVERY, description
 
 from segaware_np.caffe import Net, Solver
 from segaware_np.caffe.published import embedding_network, segaware_vgg16
@@ -123,8 +123,8 @@ def test_networks(count: int) -> None:
 def test_layers(count: int) -> None:
     """Networks of one layer, of every type, run if they can be built."""
     built = 0
-    for case in CASES:
-        for text in runnable(description(*case), count // len(CASES)):
+    for case in EVERY:
+        for text in runnable(description(*case), count // len(EVERY)):
             try:
                 net = Net(text, phase="TRAIN")
             except FormatError:

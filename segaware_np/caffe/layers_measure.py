@@ -28,9 +28,9 @@ class SegAccuracy(Layer):
         self.confusion: np.ndarray | None = None
 
     def shapes(self, *bottoms: Shape) -> list[Shape]:
-        score, labels = bottoms
-        if (labels[0], *labels[2:]) != (score[0], *score[2:]) or labels[1] != 1:
-            raise self.error(f"labels {labels} do not match scores {score}")
+        n, classes, *size = self.image(bottoms[0])
+        if bottoms[1] != (n, 1, *size) or not classes:
+            raise self.error(f"labels {bottoms[1]} do not match scores {bottoms[0]}")
         return [(1, 1, 1, 3)]
 
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
@@ -77,7 +77,7 @@ class Accuracy(Layer):
     def shapes(self, *bottoms: Shape) -> list[Shape]:
         score, labels = bottoms
         axis = self.axis(self.param.axis, len(score))
-        if prod(labels) * score[axis] != prod(score):
+        if prod(labels) * score[axis] != prod(score) or not score[axis]:
             raise self.error(f"labels {labels} are not one for each prediction of {score}")
         return [(), (score[axis],)][: len(self.spec.top)]
 
@@ -89,11 +89,10 @@ class Accuracy(Layer):
         counted = xp.ones(labels.shape, bool)
         if "ignore_label" in param:
             counted = labels != param.ignore_label
-        if not bool((~counted | (labels >= 0) & (labels < len(score))).all()):
-            raise ValueError(f"layer {self.name!r}: a label is neither a class nor ignored")
-        own = xp.take_along_axis(score, xp.where(counted, labels, 0)[None], 0)
+        known = (labels >= 0) & (labels < len(score))  # no prediction is right about others
+        own = xp.take_along_axis(score, xp.where(known, labels, 0)[None], 0)
         above = (score > own) | ((score == own) & (classes > labels))
-        right = counted & (above.sum(0) < param.top_k)
+        right = counted & known & (above.sum(0) < param.top_k)
         belongs = (classes == labels) & counted
         over = tuple(range(1, score.ndim))
         shares = [right.sum() / xp.maximum(counted.sum(), 1),

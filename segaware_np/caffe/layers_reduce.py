@@ -137,7 +137,7 @@ class ArgMax(Layer):
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
         x, xp = bottoms[0], array_module(bottoms[0])
         axis = self.axis(self.param.axis, x.ndim) if self.along else -1
-        rows = xp.moveaxis(x, axis, -1) if self.along else x.reshape(len(x), -1)
+        rows = xp.moveaxis(x, axis, -1) if self.along else x.reshape(len(x), prod(x.shape[1:]))
         places = _largest(rows, self.param.top_k)
         values = xp.take_along_axis(rows, places, -1)
         places = places.astype(x.dtype)

@@ -92,7 +92,11 @@ class Im2parity(Layer):
         param = self.spec.im2parity_param
         self.ignore = param.ignore_label if "ignore_label" in param else None
 
-    shapes = Im2dist.shapes
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        n, channels, *_ = self.image(bottoms[0])
+        if not channels:
+            raise self.error(f"there are no labels in {bottoms[0]}")
+        return [(n, self.window.size, *fitted(self, self.window, bottoms[0]))]
 
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
         labels = bottoms[0][:, -1].astype(np.int32)  # of several label channels the last counts
