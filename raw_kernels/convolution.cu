@@ -18,7 +18,7 @@
 #include "common.cuh"
 
 constexpr int TILE_P = 128;  // windows of a tile, and threads of a block: each brings a column
-constexpr int STEP = 8;      // channels brought at a time
+constexpr int STEP = 8;      // channels (for float16 on tensor cores: pairs) brought at a time
 constexpr int PAD = 8;       // after each row in shared memory: keeps its banks apart
 
 // ---- the product of one STEP, by every thread for itself -------------------------------
@@ -29,8 +29,15 @@ template <typename A, int TILE_O> struct Threads {
   static constexpr int WINDOWS = TILE_P / COLS;       // windows of a thread ...
   static constexpr int RUN = WINDOWS < 4 ? WINDOWS : 4;  // ... in runs of neighbours (one load)
 
-  // The widest tile has no registers left for the factors of all STEP channels at once.
+  // The widest tile has no registers left for the factors of all STEP rows at once.
   static constexpr int UNROLLED = WINDOWS == 8 ? STEP / 2 : STEP;
+
+  // What lies in shared memory: a word for so many channels, made of their factors.
+  typedef A Word;
+  static constexpr int CHANNELS = 1;
+  template <typename Function> __device__ static Word bring(Function factor) {
+    return factor(0);
+  }
 
   A sum[OUTPUTS][WINDOWS] = {};
 
@@ -62,67 +69,86 @@ template <typename A, int TILE_O> struct Threads {
 };
 
 // ---- the same by tensor cores: the 32 threads of a warp multiply together ----------------
-// Factors are rounded to TF32 (10 bits of mantissa), sums are float32. The matrices lie
-// spread over the lanes; with g = lane / 4 and t = lane % 4, a lane holds
+// Factors are TF32 numbers (10 bits of mantissa), one channel in a word, or float16, two channels
+// in a word; sums are float32. The matrices lie spread over the lanes: with g = lane / 4 and
+// t = lane % 4, a lane holds the words
 //   left  16x8  (g, t) (g+8, t) (g, t+4) (g+8, t+4)      right 8x8  (t, g) (t+4, g)
-//   sum   16x8  (g, 2t) (g, 2t+1) (g+8, 2t) (g+8, 2t+1)
-__device__ __forceinline__ float round_to_tf32(float value) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-  unsigned bits;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
-  return __int_as_float(bits);
-#else
-  return __int_as_float((__float_as_int(value) + 0x1000) & ~0x1fff);
-#endif
-}
-__device__ __forceinline__ void multiply_together(float (&sum)[4], const float (&left)[4],
-                                                  const float (&right)[2]) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
-      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-      : "r"(__float_as_int(left[0])), "r"(__float_as_int(left[1])),
-        "r"(__float_as_int(left[2])), "r"(__float_as_int(left[3])),
-        "r"(__float_as_int(right[0])), "r"(__float_as_int(right[1])));
-#else  // what the instruction does, in so many words
+// and of the sum 16x8  (g, 2t) (g, 2t+1) (g+8, 2t) (g+8, 2t+1)
+typedef unsigned Word;
+
+// sum += left right; CHANNELS tells TF32 from float16.
+template <int CHANNELS>
+__device__ __forceinline__ void multiply_together(float (&sum)[4], const Word (&left)[4],
+                                                  const Word (&right)[2]) {
+#if !defined(__CUDA_ARCH__)  // the emulator: what the instructions do, in so many words
   const unsigned all = 0xffffffffu;
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-#pragma unroll
+  auto half = [](Word bits) { return widen(__ushort_as_half(bits & 0xffff)); };
+  auto dot = [&](Word a, Word b) {
+    if (CHANNELS == 1) return __int_as_float(a) * __int_as_float(b);
+    return half(a) * half(b) + half(a >> 16) * half(b >> 16);
+  };
   for (int k = 0; k < 8; ++k) {
     const int high = k / 4, from = k % 4;
-    const float upper = __shfl_sync(all, left[2 * high], g * 4 + from);
-    const float lower = __shfl_sync(all, left[2 * high + 1], g * 4 + from);
-    const float even = __shfl_sync(all, right[high], 2 * t * 4 + from);
-    const float odd = __shfl_sync(all, right[high], (2 * t + 1) * 4 + from);
-    sum[0] += upper * even, sum[1] += upper * odd;
-    sum[2] += lower * even, sum[3] += lower * odd;
+    const Word upper = __shfl_sync(all, left[2 * high], g * 4 + from);
+    const Word lower = __shfl_sync(all, left[2 * high + 1], g * 4 + from);
+    const Word even = __shfl_sync(all, right[high], 2 * t * 4 + from);
+    const Word odd = __shfl_sync(all, right[high], (2 * t + 1) * 4 + from);
+    sum[0] += dot(upper, even), sum[1] += dot(upper, odd);
+    sum[2] += dot(lower, even), sum[3] += dot(lower, odd);
   }
+#elif __CUDA_ARCH__ >= 800
+#define MULTIPLY(kind)                                                                     \
+  asm volatile("mma.sync.aligned." kind " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, " \
+               "{%0, %1, %2, %3};"                                                         \
+               : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])                    \
+               : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right[0]),    \
+                 "r"(right[1]))
+  if (CHANNELS == 1) MULTIPLY("m16n8k8.row.col.f32.tf32.tf32.f32");
+  else MULTIPLY("m16n8k16.row.col.f32.f16.f16.f32");
+#else
+  __trap();  // these GPUs have no such tensor cores, and nobody launches the kernel on them
 #endif
 }
 
-struct TensorCores {
+template <typename T> struct TensorCores {
   static constexpr int TILE_O = 64;
   static constexpr int DOWN = TILE_O / 16, ACROSS = 4;  // fragments of a warp's 64 x 32 share
 
+  typedef ::Word Word;
+  static constexpr int CHANNELS = sizeof(T) == 2 ? 2 : 1;
+  template <typename Function> __device__ static Word bring(Function factor) {
+    if constexpr (CHANNELS == 2) {
+      const Word low = __half_as_ushort(__float2half(factor(0)));
+      return low | (Word)__half_as_ushort(__float2half(factor(1))) << 16;
+    }
+    const float value = factor(0);
+    Word bits = __float_as_int(value);
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
+#else
+    if (!isnan(value)) bits = (bits + 0x1000) & ~0x1fff;  // to the nearest, ties away from 0
+#endif
+    return bits;
+  }
+
   float sum[DOWN][ACROSS][4] = {};
 
-  __device__ void add(const float (&weights)[STEP][TILE_O + PAD],
-                      const float (&columns)[STEP][TILE_P + PAD]) {
+  __device__ void add(const Word (&weights)[STEP][TILE_O + PAD],
+                      const Word (&columns)[STEP][TILE_P + PAD]) {
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, first = threadIdx.x / 32 * 32;
-    float right[ACROSS][2];
+    Word right[ACROSS][2];
 #pragma unroll
     for (int n = 0; n < ACROSS; ++n)
 #pragma unroll
-      for (int i = 0; i < 2; ++i)
-        right[n][i] = round_to_tf32(columns[t + i * 4][first + n * 8 + g]);
+      for (int i = 0; i < 2; ++i) right[n][i] = columns[t + i * 4][first + n * 8 + g];
 #pragma unroll
     for (int m = 0; m < DOWN; ++m) {
-      float left[4];
+      Word left[4];
 #pragma unroll
-      for (int i = 0; i < 4; ++i)
-        left[i] = round_to_tf32(weights[t + i / 2 * 4][m * 16 + g + i % 2 * 8]);
+      for (int i = 0; i < 4; ++i) left[i] = weights[t + i / 2 * 4][m * 16 + g + i % 2 * 8];
 #pragma unroll
-      for (int n = 0; n < ACROSS; ++n) multiply_together(sum[m][n], left, right[n]);
+      for (int n = 0; n < ACROSS; ++n) multiply_together<CHANNELS>(sum[m][n], left, right[n]);
     }
   }
   template <typename Function> __device__ void for_each(Function write) const {
@@ -148,15 +174,17 @@ __device__ __forceinline__ void convolve(const T* __restrict__ x, const T* __res
                                          const Window& window, Index batch, int groups,
                                          int channels, int outputs) {
   typedef Accumulator<T> A;
-  constexpr int WEIGHTS = STEP * TILE_O / TILE_P;  // weights that a thread brings
+  typedef typename Product::Word Word;
+  constexpr int CHANNELS = Product::CHANNELS;
+  constexpr int WEIGHTS = STEP * TILE_O / TILE_P;  // words of weights that a thread brings
   // Two buffers: one is filled while slower threads still read the other.
-  __shared__ __align__(16) A columns[2][STEP][TILE_P + PAD];
-  __shared__ __align__(16) A weights[2][STEP][TILE_O + PAD];
+  __shared__ __align__(16) Word columns[2][STEP][TILE_P + PAD];
+  __shared__ __align__(16) Word weights[2][STEP][TILE_O + PAD];
 
   const int thread = threadIdx.x;
   const int windows = window.windows(), size = window.size(), pixels = window.pixels();
   const int tiles_o = (outputs + TILE_O - 1) / TILE_O, tiles_p = (windows + TILE_P - 1) / TILE_P;
-  const int chunks = (channels + STEP - 1) / STEP, steps = size * chunks;
+  const int chunks = (channels + STEP * CHANNELS - 1) / (STEP * CHANNELS), steps = size * chunks;
 
   for (Index tile = blockIdx.x; tile < batch * groups * tiles_p * tiles_o; tile += gridDim.x) {
     const int o0 = tile % tiles_o * TILE_O, p0 = tile / tiles_o % tiles_p * TILE_P;
@@ -170,7 +198,8 @@ __device__ __forceinline__ void convolve(const T* __restrict__ x, const T* __res
     const int mine = p0 + thread;
     const Place corner = window.corner(mine);
     int row = 0, col = 0, c0 = 0, neighbour = -1;  // the next step's offset and first channel
-    A attended = 1, column[STEP], some[WEIGHTS];
+    A attended = 1;
+    Word column[STEP], some[WEIGHTS];
     auto fetch = [&]() {
       const int k = row * window.kernel_w + col;
       if (c0 == 0) {
@@ -178,19 +207,21 @@ __device__ __forceinline__ void convolve(const T* __restrict__ x, const T* __res
         if (MASKED && neighbour >= 0) attended = widen(attention[(Index)k * windows + mine]);
       }
 #pragma unroll
-      for (int j = 0; j < STEP; ++j) {
-        column[j] = 0;
-        if (neighbour >= 0 && c0 + j < channels)
-          column[j] = attended * widen(image[(Index)(c0 + j) * pixels + neighbour]);
-      }
+      for (int j = 0; j < STEP; ++j)
+        column[j] = Product::bring([&](int i) {
+          const int c = c0 + j * CHANNELS + i;
+          if (neighbour < 0 || c >= channels) return A(0);
+          return attended * widen(image[(Index)c * pixels + neighbour]);
+        });
 #pragma unroll
-      for (int j = 0; j < WEIGHTS; ++j) {
-        const int at = thread + j * TILE_P, c = c0 + at / TILE_O, o = o0 + at % TILE_O;
-        some[j] = 0;
-        if (c < channels && o < outputs)
-          some[j] = widen(matrix[((Index)k * channels + c) * outputs + o]);
-      }
-      c0 += STEP;
+      for (int j = 0; j < WEIGHTS; ++j)
+        some[j] = Product::bring([&](int i) {
+          const int at = thread + j * TILE_P, o = o0 + at % TILE_O;
+          const int c = c0 + at / TILE_O * CHANNELS + i;
+          if (o >= outputs || c >= channels) return A(0);
+          return A(widen(matrix[((Index)k * channels + c) * outputs + o]));
+        });
+      c0 += STEP * CHANNELS;
       if (c0 >= channels) { c0 = 0; ++col; }
       if (col == window.kernel_w) { col = 0; ++row; }
     };
@@ -232,9 +263,10 @@ convolution(const T* __restrict__ x, const T* __restrict__ mask, const T* __rest
 
 template <typename T, bool MASKED>
 __global__ void __launch_bounds__(TILE_P)
-convolution_tf32(const T* __restrict__ x, const T* __restrict__ mask,
-                 const T* __restrict__ weight, const T* __restrict__ bias, T* __restrict__ y,
-                 Window window, Index batch, int groups, int channels, int outputs) {
-  convolve<T, TensorCores::TILE_O, MASKED, TensorCores>(x, mask, weight, bias, y, window, batch,
-                                                        groups, channels, outputs);
+convolution_tensor_cores(const T* __restrict__ x, const T* __restrict__ mask,
+                         const T* __restrict__ weight, const T* __restrict__ bias,
+                         T* __restrict__ y, Window window, Index batch, int groups, int channels,
+                         int outputs) {
+  convolve<T, TensorCores<T>::TILE_O, MASKED, TensorCores<T>>(
+      x, mask, weight, bias, y, window, batch, groups, channels, outputs);
 }

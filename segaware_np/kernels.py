@@ -39,7 +39,7 @@ CATALOG: dict[str, dict[str, tuple[tuple[str, ...] | Mapping[str, tuple[str, ...
     },
     "convolution": {
         "convolution": (_TILE, _FLAG),
-        "convolution_tf32": ({"float": _FLAG},),
+        "convolution_tensor_cores": ({"float": _FLAG, "__half": _FLAG},),
     },
     "distance": {
         "distance": (_NORM,),

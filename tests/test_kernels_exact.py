@@ -36,20 +36,24 @@ def test_two_runs_are_equal_bit_for_bit(cupy) -> None:
     assert run() == run()
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("outputs", [33, 70])
-def test_tensor_cores_add_up_what_tf32_can_hold(cupy, monkeypatch, outputs: int) -> None:
+def test_tensor_cores_add_up_what_they_can_hold(cupy, monkeypatch, outputs: int, dtype) -> None:
     monkeypatch.setenv("CUPY_TF32", "1")
     random, window = np.random.default_rng(outputs), Window((3, 2), pad=1)
-    x, weight, bias = (  # few bits: products are exact in TF32
-        random.integers(-8, 9, shape).astype("f") / 8
-        for shape in ((2, 11, 9, 10), (outputs, 11, 3, 2), (outputs,))
+    x, weight, bias = (  # few bits: products are exact in TF32 and in float16
+        random.integers(-8, 9, shape) / 8.0
+        for shape in ((2, 19, 9, 10), (outputs, 19, 3, 2), (outputs,))
     )
-    mask = random.integers(0, 5, (2, 6, *window.output_shape((9, 10)))).astype("f") / 4
+    mask = random.integers(0, 5, (2, 6, *window.output_shape((9, 10)))) / 4.0
+    x[1, 3, 4, 5] = np.nan  # of which rounding must not make a number
     want = segaware_convolution(x, mask, weight, bias, window, 1)
-    have = gpu.segaware_convolution(*map(cupy.asarray, (x, mask, weight, bias)), window, 1)
-    np.testing.assert_allclose(have.get(), want, atol=1e-5)
+    arrays = (cupy.asarray(a.astype(dtype)) for a in (x, mask, weight, bias))
+    have = gpu.segaware_convolution(*arrays, window, 1)
+    np.testing.assert_array_equal(have.get(), want.astype(dtype))
     if hasattr(cupy, "launches"):
-        assert cupy.launches[-1] == "convolution_tf32<float, true>"
+        c_type = {"float16": "__half", "float32": "float"}[dtype]
+        assert cupy.launches[-1] == f"convolution_tensor_cores<{c_type}, true>"
 
 
 def test_mask_gradient_of_more_channels_than_a_block_holds(cupy) -> None:

@@ -90,11 +90,11 @@ def _implicit(
     y = xp.empty((n, groups * outputs, *count), x.dtype)
     widest = 32 if x.dtype.char == "d" else 64
     tile = next(size for size in (16, 32, 64) if size >= min(outputs, widest))
-    tensor_cores = tile == 64 and _tf32(x)
+    tensor_cores = tile == 64 and _on_tensor_cores(x)
     tiles = n * groups * -(-outputs // tile) * -(-(count[0] * count[1]) // _TILE_WINDOWS)
     taps = weight.reshape(groups, outputs, channels, window.size).transpose(0, 3, 2, 1)
     launch(
-        "convolution_tf32" if tensor_cores else "convolution",
+        "convolution_tensor_cores" if tensor_cores else "convolution",
         (x.dtype, *(() if tensor_cores else (tile,)), mask is not None),
         tiles * _TILE_WINDOWS,
         xp.ascontiguousarray(x),
@@ -112,9 +112,9 @@ def _implicit(
     return y
 
 
-def _tf32(x: Array) -> bool:
-    """Whether CuPy was told to multiply float32 matrices in TF32, and this GPU can."""
-    asked = x.dtype.char == "f" and os.environ.get("CUPY_TF32") == "1"
+def _on_tensor_cores(x: Array) -> bool:
+    """Whether they keep the precision: float16 as it is, float32 if CuPy was told to use TF32."""
+    asked = x.dtype.char == "e" or (x.dtype.char == "f" and os.environ.get("CUPY_TF32") == "1")
     return asked and int(x.device.compute_capability) >= 80
 
 
