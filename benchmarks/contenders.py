@@ -17,6 +17,7 @@ import numpy as np
 from networks import Step, our_step, torch_step
 
 EMBEDDING, SCALE = 64, 0.05
+LOOK = 0.2  # seconds
 Tasks = dict[str, Callable[[], Any]]
 Inputs = Mapping[str, Any]  # a case's, as the arrays or tensors of a library
 
@@ -288,10 +289,19 @@ def _prepare(library: str, case: Any) -> dict[str, Tasks]:
 
 
 def _time(task: Callable[[], Any]) -> float:
-    task()  # wakes processors and threads that slept while the others had their turn
-    start = time.perf_counter()
-    task()
-    return time.perf_counter() - start
+    """Seconds of a call; the shortest of some, once processors and threads are awake again."""
+    _repeat(task)
+    return min(_repeat(task))
+
+
+def _repeat(task: Callable[[], Any]) -> list[float]:
+    """Seconds of each of the calls that fit into the time of a look."""
+    seconds: list[float] = []
+    while sum(seconds) < LOOK:
+        start = time.perf_counter()
+        task()
+        seconds.append(time.perf_counter() - start)
+    return seconds
 
 
 def _peak(task: Callable[[], Any]) -> float:

@@ -1,6 +1,6 @@
 """The CPU path against PyTorch, and how its cost grows.
 
-    python benchmarks/cpu.py [--threads 2] [--rounds 15] [--only 64] [--output docs]
+    python benchmarks/cpu.py [--threads 2] [--rounds 7] [--only 64] [--output docs]
 
 Contenders take turns within one run, each in a process of its own that sleeps while others work.
 Writes docs/performance.md and docs/performance.png. Needs matplotlib and threadpoolctl; rivals are
@@ -215,7 +215,7 @@ def filters(running: dict[str, Worker], rounds: int) -> Iterator[str]:
     yield from _row(["---"] * 3)
     for task in ("bilateral filter", "mean field"):
         names = ["ours", "unfold"] if "torch" in running else ["ours"]
-        seconds = take_turns(running, Filters(), task, names, max(2, rounds // 5))
+        seconds = take_turns(running, Filters(), task, names, max(2, rounds // 2))
         cells = [f"{1e3 * min(s):.0f} ({1e3 * statistics.median(s):.0f})" for s in seconds.values()]
         yield from _row([task, *cells, *[""] * (2 - len(cells))])
 
@@ -313,7 +313,7 @@ def _row(cells: Sequence[str]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--threads", type=int, default=get_num_threads())
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", type=int, help="input channels of the cases to run")
     parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "docs")
     options = parser.parse_args()

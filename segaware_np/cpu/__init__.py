@@ -11,6 +11,8 @@ from segaware_np.cpu.distance import distance, distance_grad
 from segaware_np.cpu.mask import (
     exponential_mask,
     exponential_mask_grad,
+    local_mask,
+    local_mask_grad,
     normalized_mask,
     normalized_mask_grad,
 )
@@ -41,6 +43,8 @@ __all__ = [
     "exponential_mask",
     "exponential_mask_grad",
     "im2col",
+    "local_mask",
+    "local_mask_grad",
     "masked_sum",
     "masked_sum_grad",
     "max_pool",

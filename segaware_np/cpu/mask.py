@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
+from segaware_np.cpu.distance import distance as measure
+from segaware_np.cpu.distance import distance_grad
 from segaware_np.cpu.workspace import scratch
 from segaware_np.ops import mask as plain
 from segaware_np.threads import parallel
+from segaware_np.window import Window
 
 _VALUES = 1 << 16  # of one tile: a quarter of a megabyte in float32
 
@@ -18,14 +23,7 @@ def exponential_mask(distance: np.ndarray, scale: Scale) -> np.ndarray:
     """Fast form of `segaware_np.ops.mask.exponential_mask`."""
     if _promotes(distance, scale):
         return plain.exponential_mask(distance, scale)
-    d = _flat(distance)
-    mask = np.empty_like(d)
-
-    def work(tile: Tile) -> None:
-        np.exp(_logits(d[tile], scale, mask[tile]), out=mask[tile])
-
-    parallel(work, _tiles(d))
-    return mask.reshape(distance.shape)
+    return _exponential(distance, scale, np.empty(distance.shape, distance.dtype))
 
 
 def exponential_mask_grad(
@@ -48,22 +46,7 @@ def normalized_mask(distance: np.ndarray, scale: Scale) -> np.ndarray:
     """Fast form of `segaware_np.ops.mask.normalized_mask`."""
     if _promotes(distance, scale):
         return plain.normalized_mask(distance, scale)
-    d = _flat(distance)
-    mask = np.empty_like(d)
-
-    def work(tile: Tile) -> None:
-        m = _logits(d[tile], scale, mask[tile])
-        top = m.max(0)
-        top[np.isinf(top)] = 0
-        m -= top
-        np.exp(m, out=m)
-        total = m.sum(0)
-        empty = total == 0  # every entry removed: all have the same weight
-        m[:, empty], total[empty] = 1, len(m)
-        m /= total
-
-    parallel(work, _tiles(d))
-    return mask.reshape(distance.shape)
+    return _normalized(distance, scale, np.empty(distance.shape, distance.dtype))
 
 
 def normalized_mask_grad(
@@ -84,12 +67,80 @@ def normalized_mask_grad(
     return _total(dd, parallel(work, _tiles(d)), distance)
 
 
+def local_mask(
+    embedding: np.ndarray,
+    scale: Scale,
+    window: Window,
+    normalized: bool,
+    norm: str,
+    remove_center: bool,
+    remove_bounds: bool,
+) -> tuple[np.ndarray, None]:
+    """Fast form of `segaware_np.ops.local_mask.local_mask`: the mask replaces the distances."""
+    d = measure(embedding, window, norm, remove_center, remove_bounds)
+    if _promotes(d, scale):
+        return (plain.normalized_mask if normalized else plain.exponential_mask)(d, scale), None
+    return (_normalized if normalized else _exponential)(d, scale, d), None
+
+
+def local_mask_grad(
+    dmask: np.ndarray,
+    embedding: np.ndarray,
+    scale: Scale,
+    mask: np.ndarray,
+    d: None,
+    window: Window,
+    normalized: bool,
+    norm: str,
+    remove_center: bool,
+    remove_bounds: bool,
+    need: Collection[str],
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Fast form of `segaware_np.ops.local_mask.local_mask_grad`: measures the distances again."""
+    how = window, norm, remove_center, remove_bounds
+    back = normalized_mask_grad if normalized else exponential_mask_grad
+    dd, ds = back(dmask, measure(embedding, *how), scale, mask)
+    de = distance_grad(dd, embedding, *how) if "embedding" in need else None
+    return de, ds if "scale" in need else None
+
+
+def _exponential(distance: np.ndarray, scale: Scale, out: np.ndarray) -> np.ndarray:
+    """Write the mask, which may take the place of the distances."""
+    d, mask = _flat(distance), _flat(out)
+
+    def work(tile: Tile) -> None:
+        np.exp(_logits(d[tile], scale, mask[tile]), out=mask[tile])
+
+    parallel(work, _tiles(d))
+    return out
+
+
+def _normalized(distance: np.ndarray, scale: Scale, out: np.ndarray) -> np.ndarray:
+    """Write the mask, which may take the place of the distances."""
+    d, mask = _flat(distance), _flat(out)
+
+    def work(tile: Tile) -> None:
+        m = _logits(d[tile], scale, mask[tile])
+        top = m.max(0)
+        top[np.isinf(top)] = 0
+        m -= top
+        np.exp(m, out=m)
+        total = m.sum(0)
+        empty = total == 0  # every entry removed: all have the same weight
+        m[:, empty], total[empty] = 1, len(m)
+        m /= total
+
+    parallel(work, _tiles(d))
+    return out
+
+
 def _logits(d: np.ndarray, scale: Scale, out: np.ndarray) -> np.ndarray:
     """``-s d``, and minus infinity where an entry is removed, whatever the scale."""
+    removed = None if scale > 0 else np.isinf(d)
     with np.errstate(invalid="ignore"):  # 0 * inf
         np.multiply(d, -scale, out=out)
-    if not scale > 0:
-        np.copyto(out, -np.inf, where=np.isinf(d))
+    if removed is not None:
+        out[removed] = -np.inf
     return out
 
 
