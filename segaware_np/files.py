@@ -159,7 +159,6 @@ def save_arrays(
         with atomic_write(path) as file:
             _write_npz(file, {**arrays, _METADATA: np.array(text)})
     elif path.suffix == ".safetensors":
-        save = require("safetensors.numpy", extra="safetensors").save
         plain = {name: np.asarray(array, order="C") for name, array in arrays.items()}
         for name, array in plain.items():
             if array.dtype.kind not in "biuf" or array.itemsize > 8:
@@ -167,6 +166,7 @@ def save_arrays(
                     f"{name}: expected a dtype that .safetensors holds, got {array.dtype} "
                     "(.npz holds more)"
                 )
+        save = require("safetensors.numpy", extra="safetensors").save
         data = save(plain, metadata={_METADATA: text})
         with atomic_write(path) as file:
             file.write(data)
