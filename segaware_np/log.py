@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from segaware_np.files import FormatError, naming
 
 FIELDS = ("iteration", "loss", "lr", "gradient_norm", "seconds")
 FORMATS = (".jsonl", ".csv")
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # as some network folders say
 
 
 class Log:
@@ -77,7 +79,7 @@ class Log:
 
 
 def _lock(file: IO[bytes], path: Path) -> None:
-    """Keep other processes from writing a file, until it is closed (on Unix)."""
+    """Keep other processes from writing a file until it is closed, on Unix where folders can."""
     if os.name == "posix":
         import fcntl
 
@@ -86,6 +88,10 @@ def _lock(file: IO[bytes], path: Path) -> None:
         except BlockingIOError:
             file.close()
             raise FileExistsError(f"{path}: another process is at work on this run") from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                file.close()
+                raise
 
 
 def read_log(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -1,6 +1,8 @@
 """What a run tells: its log, and its progress on standard error."""
 
+import errno
 import os
+from contextlib import nullcontext
 
 import pytest
 from command_line import terminal
@@ -30,6 +32,17 @@ def test_log(tmp_path, suffix):
         Log(path, 3)
     with pytest.raises(FileNotFoundError):
         read_log(tmp_path / f"none.{suffix}")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files are locked on Unix")
+@pytest.mark.parametrize(("code", "works"), [(errno.ENOLCK, True), (errno.EIO, False)])
+def test_a_folder_without_locks(tmp_path, monkeypatch, code, works):
+    def fail(*arguments):
+        raise OSError(code, "no")
+
+    monkeypatch.setattr("fcntl.flock", fail)
+    with nullcontext() if works else pytest.raises(OSError, match="no"), Log(tmp_path / "log.csv"):
+        assert works
 
 
 @pytest.mark.skipif(os.name != "posix", reason="files are locked on Unix")
