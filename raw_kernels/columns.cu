@@ -64,11 +64,10 @@ __global__ void col2im(const T* __restrict__ columns, T* __restrict__ dx, Window
 constexpr int LANES = 32, WARPS = 8;
 
 template <typename T, bool SPREAD>
-__global__ void __launch_bounds__(LANES * WARPS)
-masked_columns_backward(const T* __restrict__ columns, const T* __restrict__ x,
-                        const T* __restrict__ mask, T* __restrict__ dx,
-                        Accumulator<T>* __restrict__ dmask, Window window, Index batch,
-                        int channels) {
+__global__ void masked_columns_backward(const T* __restrict__ columns, const T* __restrict__ x,
+                                        const T* __restrict__ mask, T* __restrict__ dx,
+                                        Accumulator<T>* __restrict__ dmask, Window window,
+                                        Index batch, int channels) {
   typedef Accumulator<T> A;
   constexpr int CHANNELS = 8, OFFSETS = 8;
   // Two buffers: one is filled while slower warps still read the other.
