@@ -11,7 +11,7 @@ import pytest
 from gpu_checks import assert_near
 
 from segaware_np import gpu, kernels
-from segaware_np.models import segmentation_network
+from segaware_np.models import embedding_network, segmentation_network
 from segaware_np.net import Net
 from segaware_np.ops.columns import im2col_forward
 from segaware_np.ops.convolution import convolution_forward
@@ -141,17 +141,22 @@ def test_training_step_on_the_gpu_equals_numpy(cupy) -> None:
         assert_near(weights[1][name], want, 1e-5)
 
 
-def test_training_step_copies_nothing_but_batch_and_loss(cupy) -> None:
+def embedding_net(xp: ModuleType) -> Net:
+    return embedding_network((4,), (1,), 3, dilations=(1, 2), xp=xp)
+
+
+@pytest.mark.parametrize(("make", "losses"), [(network, 1), (embedding_net, 2)])
+def test_training_step_copies_nothing_but_batch_and_loss(cupy, make, losses: int) -> None:
     if cupy is not stand_in():
         pytest.skip("only the stand-in counts copies")
-    net = network(cupy)
+    net = make(cupy)
     optimizer = SGD(net.parameters(), 0.1)
     step(net, optimizer, cupy.asarray(IMAGE), cupy.asarray(TRUTH))
     del cupy.transfers[:]
     step(net, optimizer, cupy.asarray(IMAGE), cupy.asarray(TRUTH))
     to_device = [size for way, size in cupy.transfers if way == "to device"]
     to_host = [size for way, size in cupy.transfers if way == "to host"]
-    assert to_device == [IMAGE.nbytes, TRUTH.nbytes, 4]  # and the weight of the loss
+    assert to_device == [IMAGE.nbytes, TRUTH.nbytes, *[4] * losses]  # and the weights of the losses
     assert to_host == [4 * len(net.parameters())]  # the gradients' norms, which guard the step
 
 

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from gpu_checks import CHECKS, Bench, Case, assert_near, cases
 from hypothesis import HealthCheck, given, settings
 
 from segaware_np import gpu, kernels
+from segaware_np.ops.local_mask import local_mask_backward, local_mask_forward
 from segaware_np.ops.masked_sum import masked_sum_grad
 from segaware_np.ops.segaware_convolution import segaware_convolution
 from segaware_np.window import Window
 
 pytest_plugins = "segaware_np.testing.cuda.plugin"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def count(request, cupy):
+    """Print how often each kernel ran."""
+    launches = getattr(cupy, "launches", [])
+    del launches[:]
+    yield
+    if launches:
+        names = Counter(name.partition("<")[0] for name in launches)
+        least, times = names.most_common()[-1]
+        capture = request.config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled():
+            print(
+                f"\nemulation: {len(launches)} launches of {len(set(launches))} instances of "
+                f"{len(names)} kernels, none of them fewer than {times} times ({least})",
+                end="",
+            )
 
 
 @pytest.mark.parametrize("name", CHECKS)
@@ -64,6 +85,20 @@ def test_mask_gradient_of_more_channels_than_a_block_holds(cupy) -> None:
     have = gpu.masked_sum_grad(*map(cupy.asarray, (dy, x, mask)), window, need)
     for a, b in zip(have, want, strict=True):
         assert_near(a.get(), b, 1e-5)
+
+
+def test_mask_of_an_embedding_stores_no_distances(cupy) -> None:
+    if not hasattr(cupy, "launches"):
+        pytest.skip("only the stand-in tells which kernels ran")
+    embedding, before = cupy.asarray(np.ones((1, 3, 6, 5), "f")), len(cupy.launches)
+    mask, cache = local_mask_forward(embedding, 0.5, Window.same(3))
+    assert cache.distance is None
+    local_mask_backward(mask, cache, {"embedding"})
+    assert cupy.launches[before:] == [
+        "attention_mask<float, 1, false>",
+        "attention_mask_backward<float, 1, false>",
+        "distance_backward<float, 1>",
+    ]
 
 
 def test_nothing_is_launched_for_nothing(cupy, monkeypatch) -> None:

@@ -70,7 +70,9 @@ def local_mask_grad(
 ) -> tuple[Array | None, Array | None]:
     """Fast form of `segaware_np.ops.local_mask.local_mask_grad`.
 
-    The scale's gradient measures the distances again; the embedding's needs none.
+    The scale's gradient measures the distances again; the embedding's needs none. What goes on
+    to the embedding is written out: the gather behind it reads an entry twice for each eight
+    channels.
     """
     how = _measured(embedding, window, norm, remove_center, remove_bounds)
     dd, ds = _mask_grad(dmask, embedding, scale, mask, normalized=normalized, how=how, need=need)
