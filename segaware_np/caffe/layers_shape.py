@@ -11,7 +11,7 @@ import numpy as np
 
 from segaware_np.caffe.blobs import Shape
 from segaware_np.caffe.layer import Grads, Layer, layer_type
-from segaware_np.ops.resize import resize_backward, resize_forward
+from segaware_np.ops.resize import ResizeCache, resize_backward, resize_forward
 from segaware_np.ops.tile import tile_backward, tile_forward
 from segaware_np.xp import Array, array_module
 
@@ -235,20 +235,19 @@ class Interp(Layer):
         shape = bottoms[0].shape
         rows, columns = self._inner(shape)
         x, size = bottoms[0][:, :, rows, columns], self.shapes(shape)[0][2:]
-        if _by_kernel(x):
+        if x.dtype == np.float32:
             y, cache = resize_forward(x, size)  # type: ignore[arg-type]
             return [y], (cache, shape)
         xp = array_module(x)
         a, b = (_weights(xp, *n, x.dtype) for n in zip(x.shape[2:], size, strict=True))
-        return [_sandwich(a, x, b.T)], ((a, b), shape)
+        return [a @ x @ b.T], ((a, b), shape)
 
     def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
-        inner, shape = cache
-        dy: Any = dtops[0]
-        if _by_kernel(dy):
+        (inner, shape), dy = cache, dtops[0]
+        if isinstance(inner, ResizeCache):
             dinner = resize_backward(dy, inner)
         else:
-            dinner = _sandwich(inner[0].T, dy, inner[1])
+            dinner = inner[0].T @ dy @ inner[1]
         if not any(self.crop):
             return [dinner], []
         dx = array_module(dinner).zeros(shape, dinner.dtype)
@@ -257,34 +256,10 @@ class Interp(Layer):
         return [dx], []
 
 
-def _by_kernel(x: Array) -> bool:
-    """Whether the library's own resize is the fast one; elsewhere two matrix products are."""
-    return array_module(x) is not np and x.dtype == np.float32
-
-
-def _sandwich(a: Array, x: Array, b: Array) -> Array:
-    """``a x b`` for every image and channel, each of the two products in one piece.
-
-    The larger array is on the side of the rows' product, whose layout needs no shuffling.
-    """
-    return _rows(_columns(a, x), b) if a.shape[0] > a.shape[1] else _columns(a, _rows(x, b))
-
-
-def _rows(x: Array, b: Array) -> Array:
-    return (x.reshape(-1, x.shape[3]) @ b).reshape(*x.shape[:3], b.shape[1])
-
-
-def _columns(a: Array, x: Array) -> Array:
-    n, c, h, w = x.shape
-    side_by_side = x.reshape(n * c, h, w).transpose(1, 0, 2).reshape(h, -1)
-    y = (a @ side_by_side).reshape(a.shape[0], n * c, w).transpose(1, 0, 2)
-    return y.reshape(n, c, a.shape[0], w)
-
-
 def _weights(xp: Any, length: int, size: int, dtype: np.dtype) -> Array:
-    """The resize of one axis as a matrix, with the authors' weights.
+    """The resize of one axis as a matrix, for double precision with the authors' weights.
 
-    They have single precision in their double precision build as well.
+    Theirs have single precision in that build as well.
     """
     ratio = np.float32(length - 1) / np.float32(max(size - 1, 1))
     position = ratio * np.arange(size, dtype=np.float32)
