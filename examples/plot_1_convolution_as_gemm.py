@@ -39,7 +39,7 @@ for axes, picture, title in (
     for (i, j), value in np.ndenumerate(picture):
         axes.text(j, i, f"{value:g}", ha="center", va="center", fontsize=7,
                   color="black" if value > 9 else "white")  # fmt: skip
-right.set_ylabel("offset k")
+right.set(xlabel="pixel p", ylabel="offset k")
 plt.show()
 
 # %%

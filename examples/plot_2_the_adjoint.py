@@ -37,7 +37,9 @@ assert (A.T == B).all()
 
 figure, panels = plt.subplots(1, 2, figsize=(8, 3.6), width_ratios=[1, 5])
 show(panels[0], A, "im2col: A", aspect="auto")
+panels[0].set(xlabel="16 pixels", ylabel="9 x 16 entries of the columns")
 show(panels[1], B, "col2im: A transposed", aspect="auto")
+panels[1].set(xlabel="9 x 16 entries of the columns", ylabel="16 pixels")
 plt.show()
 
 # %%

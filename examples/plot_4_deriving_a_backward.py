@@ -126,4 +126,5 @@ for axes, picture, title in zip(
     panels, (right, wrong, wrong - right), ("right dx", "careless dx", "difference"), strict=True
 ):
     show(axes, picture, title, vmin=-limit, vmax=limit)
+figure.colorbar(axes.images[0], ax=panels)
 plt.show()

@@ -18,6 +18,7 @@ from course import SMALL, show
 
 from segaware_np import Window, models, ops, optim
 from segaware_np.data import Loader, SyntheticScenes
+from segaware_np.demo import pixels_near_boundaries
 from segaware_np.inference import embed
 from segaware_np.plot import embedding_to_rgb, masks_at
 
@@ -43,7 +44,7 @@ plt.show()
 # Convolutions at three resolutions, resized to the image, concatenated and mixed into 8 channels:
 # the published network in small. The scenes are drawn, with exact labels.
 
-side, steps = (32, 4) if SMALL else (64, 60)
+side, steps = (32, 4) if SMALL else (64, 180)
 scenes = SyntheticScenes(200, (side, side))
 net = models.embedding_network((12, 16), (2, 1), 8, hinge="squared", seed=0)
 solver = optim.Adam(net.parameters(), 3e-3)
@@ -66,25 +67,36 @@ plt.show()
 # %%
 # What it learned
 # ---------------
-# On a scene that it never saw: the embedding's three principal components as red, green and blue,
-# and the mask of one pixel by colour and by the embedding.
+# On a scene that it never saw: the embedding's three principal components as red, green and blue.
 
 image, labels = SyntheticScenes(20, (2 * side, 2 * side), seed=1)[3]
 learned = embed(net, image)
 colour = np.moveaxis(image / 255.0, -1, 0)
-boundary = np.argwhere(labels[side // 2 : -side // 2, side // 2 : -side // 2 - 2]
-                       != labels[side // 2 : -side // 2, side // 2 + 2 : -side // 2])  # fmt: skip
-pixel = tuple(boundary[len(boundary) // 2] + side // 2) if len(boundary) else (side, side)
+pixels = [pixel for pixel in pixels_near_boundaries(labels, 4) if labels[pixel]]  # on objects
 
-figure, panels = plt.subplots(1, 5, figsize=(11, 2.5))
+figure, panels = plt.subplots(1, 3, figsize=(8, 2.8))
 show(panels[0], image / 255, "scene")
-panels[0].plot(pixel[1], pixel[0], "o", mec="black", mfc="white")
 show(panels[1], labels, "labels")
 show(panels[2], embedding_to_rgb(learned) / 255, "embedding")
-for axes, e, title, scale in (
-    (panels[3], colour, "mask by colour", 5.0),
-    (panels[4], learned, "by embedding", 2.0),
-):
-    (mask,) = masks_at(e, [pixel], Window(21), scale)
-    show(axes, mask, title, vmin=0, vmax=1)
+for number, (y, x) in enumerate(pixels, 1):
+    panels[0].text(
+        x, y, str(number), ha="center", va="center", fontsize=8,
+        bbox={"boxstyle": "circle", "fc": "white", "ec": "black"},
+    )  # fmt: skip
+plt.show()
+
+# %%
+# Masks of pixels in textured objects, by colour and by the embedding, and how much of each lies on
+# the pixel's own object. Colour picks what looks the same, on whichever side it lies.
+
+window = Window(21)
+same = ops.label_parity_forward(labels[None], Window.same(21))[0].reshape(21, 21, *labels.shape)
+scales = {"by colour": (colour, 5.0), "by embedding": (learned, 2.0)}
+figure, panels = plt.subplots(len(pixels), 3, figsize=(6.5, 2.1 * len(pixels)), squeeze=False)
+for number, ((y, x), row) in enumerate(zip(pixels, panels, strict=True), 1):
+    show(row[0], image[y - 10 : y + 11, x - 10 : x + 11] / 255, f"window {number}")
+    for axes, (title, (e, scale)) in zip(row[1:], scales.items(), strict=True):
+        (mask,) = masks_at(e, [(y, x)], window, scale)
+        own = (mask * same[:, :, y, x]).sum() / mask.sum()
+        show(axes, mask, f"{title}: {own:.0%} on its own", vmin=0, vmax=1)
 plt.show()

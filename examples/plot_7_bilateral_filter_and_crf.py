@@ -95,6 +95,6 @@ def accuracy(scores):
 show(panels[2], unary[0].argmax(0), f"classifier: {accuracy(unary):.1%}", vmin=0, vmax=5)
 for axes, iterations in zip(panels[3:], (1, 5), strict=True):
     q = results[iterations]
-    show(axes, q[0].argmax(0), f"{iterations} iterations: {accuracy(q):.1%}", vmin=0, vmax=5)
+    show(axes, q[0].argmax(0), f"CRF, {iterations}x: {accuracy(q):.1%}", vmin=0, vmax=5)
 plt.show()
 assert accuracy(results[5]) > accuracy(unary)

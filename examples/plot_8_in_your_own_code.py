@@ -18,7 +18,7 @@ image = photograph(64 if SMALL else 192)
 window = Window.same(7)
 
 
-def smooth(x, scale=6.0):
+def smooth(x, scale=2.5):
     """Any array in; local means over what looks alike."""
     x = as_array(x)
     distance, _ = ops.distance_forward(x, window, remove_bounds=True)
