@@ -20,18 +20,22 @@ def im2col(x: Array, window: Window) -> Array:
 
 def col2im(cols: Array, shape: Pair, window: Window) -> Array:
     """Fast form of `segaware_np.ops.columns.col2im`."""
-    xp = array_module(cols)
-    x = xp.empty((*cols.shape[:2], *shape), cols.dtype)
+    x = array_module(cols).empty((*cols.shape[:2], *shape), cols.dtype)
+    gather_columns(cols, x, window)
+    return x
+
+
+def gather_columns(cols: Array, x: Array, window: Window) -> None:
+    """Do `col2im` into an image that is there, contiguous."""
     launch(
         "col2im",
         (cols.dtype,),
         x.size,
-        xp.ascontiguousarray(cols),
+        array_module(cols).ascontiguousarray(cols),
         x,
-        window_struct(window, shape),
+        window_struct(window, x.shape[2:]),
         np.int64(x.shape[0] * x.shape[1]),
     )
-    return x
 
 
 def masked_columns(x: Array, mask: Array | None, window: Window, first: int, count: int) -> Array:
@@ -62,20 +66,18 @@ def masked_columns_grad(
     dcols: Array,
     x: Array,
     mask: Array,
+    dx: Array | None,
     dmask: Array | None,
     window: Window,
-    *,
-    need_x: bool,
     spread: bool = False,
-) -> Array | None:
-    """Return the gradient of x, if needed, and add to `dmask`, if given, that of the mask.
+) -> None:
+    """Write the gradient of x into `dx`, and add that of the mask to `dmask`; None: not needed.
 
-    dcols (N, C, K, Ho, Wo), or with `spread` (N, C, Ho, Wo) standing for every k; x and its
-    gradient (N, C, H, W); dmask (N, K, Ho, Wo) in the precision of sums (`sum_dtype`).
+    dcols (N, C, K, Ho, Wo), or with `spread` (N, C, Ho, Wo) standing for every k; x and dx
+    (N, C, H, W); dmask (N, K, Ho, Wo) in the precision of sums (`sum_dtype`). Both contiguous.
     """
     xp = array_module(x)
     n, c, *shape = x.shape
-    dx = xp.empty(x.shape, x.dtype) if need_x else None
     block = 32 * min(8, max(1, -(-c // 8)))  # a warp for eight channels, as in columns.cu
     launch(
         "masked_columns_backward",
@@ -91,7 +93,6 @@ def masked_columns_grad(
         np.int32(c),
         block=block,
     )
-    return dx
 
 
 def masked_sum(x: Array, mask: Array, window: Window) -> Array:
@@ -122,10 +123,9 @@ def masked_sum_grad(
     dy: Array, x: Array, mask: Array, window: Window, need: frozenset[str]
 ) -> tuple[Array | None, Array | None]:
     """Return the gradients ``(dx, dmask)`` of `masked_sum`, None where not needed."""
-    dmask = None
-    if "mask" in need:
-        dmask = array_module(x).zeros(mask.shape, sum_dtype(x.dtype))
-    dx = None
+    xp = array_module(x)
+    dx = xp.empty(x.shape, x.dtype) if "x" in need else None
+    dmask = xp.zeros(mask.shape, sum_dtype(x.dtype)) if "mask" in need else None
     if need:
-        dx = masked_columns_grad(dy, x, mask, dmask, window, need_x="x" in need, spread=True)
+        masked_columns_grad(dy, x, mask, dx, dmask, window, spread=True)
     return dx, None if dmask is None else dmask.astype(x.dtype, copy=False)

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
 from segaware_np.gpu.columns import (
-    col2im,
+    gather_columns,
     masked_columns,
     masked_columns_grad,
     sum_offsets,
@@ -189,14 +190,13 @@ def _backward(
             transposed = taps[:, :, part].reshape(groups, outputs, -1).swapaxes(1, 2)
             dcols = xp.matmul(transposed, outer[some])
             dcols = dcols.reshape(count, -1, window.size, *dy.shape[2:])
-            if mask is None:
-                gathered = col2im(dcols, shape, window)
-            else:
-                gathered = masked_columns_grad(
-                    dcols, piece, mask[some], _part(dmask, some), window, need_x=dx is not None
-                )
-            if dx is not None:
-                dx.reshape(image.shape)[some, :, part] = gathered.reshape(count, groups, -1, *shape)
+            target = None if dx is None else dx.reshape(image.shape)[some, :, part]
+            with _contiguous(target, piece.shape) as found:
+                if mask is None:
+                    gather_columns(dcols, found, window)
+                else:
+                    dmask_part = _part(dmask, some)
+                    masked_columns_grad(dcols, piece, mask[some], found, dmask_part, window)
         if dtaps is not None:
             cols = masked_columns(piece, _part(mask, some), window, 0, windows)
             cols = cols.reshape(count, groups, -1, windows)
@@ -222,6 +222,19 @@ def _pieces(samples: int, items: int, item_bytes: int, room: int) -> Iterator[tu
                 slice(n, min(n + together, samples)),
                 slice(first, min(first + fitting, items)),
             )
+
+
+@contextmanager
+def _contiguous(target: Array | None, shape: tuple[int, ...]) -> Iterator[Array | None]:
+    """Give an array that a kernel can write to: `target` itself, or one that is copied there."""
+    if target is None:
+        yield None
+    elif target.flags.c_contiguous:
+        yield target.reshape(shape)
+    else:
+        found = array_module(target).empty(shape, target.dtype)
+        yield found
+        target[...] = found.reshape(target.shape)
 
 
 def _part(array: Array | None, some: slice) -> Array | None:
