@@ -41,6 +41,7 @@ from segaware_np.ops.distance import distance_backward, distance_forward
 from segaware_np.ops.dropout import dropout_forward
 from segaware_np.ops.embedding_loss import embedding_loss_forward
 from segaware_np.ops.join import add_forward, concat_forward
+from segaware_np.ops.local_mask import local_mask_backward, local_mask_forward
 from segaware_np.ops.mask import exponential_mask_forward, normalized_mask_forward
 from segaware_np.ops.mean_field import mean_field_backward, mean_field_forward
 from segaware_np.ops.parity import label_parity_forward
@@ -64,6 +65,7 @@ X, WEIGHT, MASK = zeros(2, 4, 6, 5), zeros(3, 4, 3, 3), zeros(2, 9, 6, 5)
 _, CONVOLVED = convolution_forward(X, WEIGHT, window=W3)
 _, MASKED = segaware_convolution_forward(X, MASK, WEIGHT, window=W3)
 _, MEASURED = distance_forward(X, W3)
+_, LOCAL = local_mask_forward(X, 1.0, W3)
 D = zeros(2, 9, 6, 5)
 
 
@@ -122,6 +124,13 @@ OPS = [
      "ignore_label: 256 does not fit labels of uint8"),
     (lambda: label_parity_forward(np.zeros((1, 6, 5), bool), W3, ignore_label=255), ValueError,
      "ignore_label: 255 does not fit labels of bool"),
+    (lambda: local_mask_forward(X, 1.0, W3, norm="L3"), ValueError,
+     "norm: expected 'L1' or 'L2', got 'L3'"),
+    (lambda: local_mask_forward(X, float("nan"), W3), ValueError,
+     "scale: expected a finite number, got nan"),
+    (lambda: local_mask_backward(D[:1], LOCAL), ValueError, "dmask: expected shape"),
+    (lambda: local_mask_backward(D, LOCAL, {"mask"}), ValueError,
+     r"need: expected names out of \['embedding', 'scale'\], got \['mask'\]"),
     (lambda: exponential_mask_forward(D, float("nan")), ValueError,
      "scale: expected a finite number, got nan"),
     (lambda: normalized_mask_forward(D, float("inf")), ValueError,
