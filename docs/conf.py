@@ -1,5 +1,6 @@
 """Sphinx: pages in MyST markdown, the reference from the docstrings, the course from examples/."""
 
+import inspect
 import os
 import re
 import sys
@@ -39,15 +40,24 @@ myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
 autosummary_generate = True
-autosummary_context = {  # modules whose names come from elsewhere
-    "exporting": [
-        name
-        for name in re.findall(
-            r"^   (segaware_np[\w.]*)$", (HERE / "reference.md").read_text(), re.M
-        )
-        if hasattr(import_module(name), "__all__")
-    ]
-}
+
+
+def exported(module):
+    """Names in a module's ``__all__`` with what they are, each backward under its forward."""
+    names = getattr(import_module(module), "__all__", [])
+    order = sorted(names, key=lambda name: re.sub("_backward$", "_forwards", name))
+    return [(name, kind(getattr(import_module(module), name))) for name in order]
+
+
+def kind(thing):
+    """Name of the directive that documents a thing."""
+    if inspect.isclass(thing):
+        return "autoexception" if issubclass(thing, BaseException) else "autoclass"
+    return "autofunction" if inspect.isfunction(thing) else ""
+
+
+pages = re.findall(r"^   (segaware_np[\w.]*)$", (HERE / "reference.md").read_text(), re.M)
+autosummary_context = {"exported": {module: exported(module) for module in pages}}
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say it in words, with shapes
 numpydoc_show_class_members = False

@@ -8,8 +8,8 @@ distance below :math:`\alpha` if both have the same label, and above :math:`\bet
 
 .. math::
 
-   L = \frac{1}{\#}\sum_{k,p} \begin{cases} \max(d_{k,p} - \alpha, 0) & \text{same label} \\
-   \max(\beta - d_{k,p}, 0) & \text{different} \end{cases}
+   L = \frac{1}{\#}\sum_{k,p} \begin{cases} \max(d_{k,p} - \alpha, 0) & \quad \text{same label} \\
+   \max(\beta - d_{k,p}, 0) & \quad \text{different} \end{cases}
 """
 
 import matplotlib.pyplot as plt

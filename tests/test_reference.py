@@ -215,6 +215,15 @@ def test_name_is_documented(module, name):
         assert lacks(thing, example=(module, name) in OUTER and not is_error(thing)) == []
 
 
+@pytest.mark.parametrize("name", listed())
+def test_module_is_documented_and_its_constants_with_it(name):
+    module = importlib.import_module(name)
+    told = {n for m, n in ALL if m is module}
+    rest = [n for n in public(module) if n not in told]
+    assert inspect.getdoc(module)
+    assert [n for n in rest if f"``{n}``" not in inspect.getdoc(module)] == []
+
+
 @pytest.mark.parametrize("name", [n for m, n in OUTER if m.__name__ == "segaware_np.ops"])
 def test_operation_has_formula_and_source(name):
     if name.endswith("_backward"):

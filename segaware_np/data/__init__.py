@@ -1,4 +1,7 @@
-"""From files or from nothing to batches: datasets, augmentation, loader."""
+"""From files or from nothing to batches: datasets, augmentation, loader.
+
+``RGB_MEAN`` are the means of red, green and blue that the published networks subtract.
+"""
 
 from segaware_np.data.augmentation import RGB_MEAN, Augmentation
 from segaware_np.data.datasets import Dataset, ImageFolder, PairList, VOCFolder

@@ -1,4 +1,7 @@
-"""Layers: thin objects that hold parameters and call ops."""
+"""Layers: thin objects that hold parameters and call ops.
+
+``Need``, a tuple of bool, tells `Layer.backward` which inputs' gradients are wanted.
+"""
 
 from segaware_np.layers.base import Layer, Need, Parameter
 from segaware_np.layers.convolution import Convolution, SegawareConvolution
