@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from segaware_np.options import COUNT, check
 from segaware_np.xp import check_array
 
 
@@ -42,8 +43,7 @@ class Confusion:
     """
 
     def __init__(self, classes: int, ignore_label: int | None = 255) -> None:
-        if classes < 1:
-            raise ValueError(f"classes: expected at least 1, got {classes}")
+        check("classes", classes, COUNT)
         self.classes, self.ignore_label = classes, ignore_label
         self.matrix = np.zeros((classes, classes), np.int64)
 
@@ -148,8 +148,7 @@ class Evaluation:
     """
 
     def __init__(self, classes: int, ignore_label: int | None = 255, width: int = 3) -> None:
-        if width < 1:
-            raise ValueError(f"width: expected at least 1 pixel, got {width}")
+        check("width", width, COUNT)
         self.whole = Confusion(classes, ignore_label)
         self.band = Confusion(classes, ignore_label)
         self.width = width
@@ -205,8 +204,7 @@ def boundary_band(
     valid = _valid(labels, ignore_label)
     if labels.ndim < 2:
         raise ValueError(f"labels: expected shape (..., H, W), got {labels.shape}")
-    if width < 1:
-        raise ValueError(f"width: expected at least 1 pixel, got {width}")
+    check("width", width, COUNT)
     band = np.zeros(labels.shape, bool)
     for axis in (-1, -2):
         first, second = _pairs(labels, axis)

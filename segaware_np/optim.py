@@ -29,7 +29,7 @@ from segaware_np.options import (
     FRACTION,
     NOT_NEGATIVE,
     POSITIVE,
-    Range,
+    WHOLE,
     check,
     check_options,
     option,
@@ -38,7 +38,6 @@ from segaware_np.policies import Fixed, Policy
 from segaware_np.xp import Array, array_module
 
 _CPU_BLOCK = 1 << 17  # elements: what one block of a step touches stays in a cache
-_DONE = Range("an integer of at least 0", lambda value: value >= 0, COUNT.kind)
 
 
 class NonFiniteError(FloatingPointError):
@@ -174,7 +173,7 @@ class Optimizer(ABC):
             raise ValueError(
                 f"state: expected that of {about['solver']}, got {counters.get('solver')}"
             )
-        check("state: iteration", counters.get("iteration"), _DONE)
+        check("state: iteration", counters.get("iteration"), WHOLE)
         if differences := differing_arrays(mine, arrays):
             raise ValueError(f"state: {differences}")
         for name, array in mine.items():

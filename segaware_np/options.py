@@ -33,6 +33,7 @@ NOT_NEGATIVE = Range("a finite number of at least 0", lambda value: value >= 0)
 POSITIVE = Range("a finite number above 0", lambda value: value > 0)
 FRACTION = Range("a number in [0, 1)", lambda value: 0 <= value < 1)
 COUNT = Range("an integer of at least 1", lambda value: value >= 1, Integral)
+WHOLE = Range("an integer of at least 0", lambda value: value >= 0, Integral)
 
 
 def option(accepts: Range, default: Any = MISSING) -> Any:
@@ -47,25 +48,55 @@ def option(accepts: Range, default: Any = MISSING) -> Any:
 
 
 def check(name: str, value: Any, accepts: Range) -> None:
-    """Raise unless ``value`` is in the range.
+    """Check one value.
 
     Parameters
     ----------
     name : str
-        The option's name, for the message.
+        What the message calls it.
     value : object
     accepts : Range
 
     Raises
     ------
     TypeError, ValueError
-        If it is of another kind, or outside.
+        If it is of another kind, or out of the range.
     """
-    message = f"{name}: expected {accepts.words}, got {value!r}"
-    if isinstance(value, bool) or not isinstance(value, accepts.kind):
+    if fault := _fault(value, accepts):
+        raise fault(f"{name}: expected {accepts.words}, got {value!r}")
+
+
+def check_all(name: str, values: Any, accepts: Range, count: int | None = None) -> None:
+    """Check each of some values.
+
+    Parameters
+    ----------
+    name : str
+        What the message calls them.
+    values : tuple or list
+    accepts : Range
+    count : int, optional
+        How many there must be.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are no sequence, too many or few, or one is of another kind or out of the range.
+    """
+    number = "a sequence of" if count is None else count
+    message = f"{name}: expected {number} values, each {accepts.words}, got {values!r}"
+    if not isinstance(values, (tuple, list)):
         raise TypeError(message)
-    if not (isfinite(value) and accepts.holds(value)):
-        raise ValueError(message)
+    faults = [fault for value in values if (fault := _fault(value, accepts))]
+    if faults or count not in (None, len(values)):
+        raise next(iter(faults), ValueError)(message)
+
+
+def _fault(value: Any, accepts: Range) -> type[Exception] | None:
+    """What is wrong with a value."""
+    if isinstance(value, bool) or not isinstance(value, accepts.kind):
+        return TypeError
+    return None if isfinite(value) and accepts.holds(value) else ValueError
 
 
 def check_options(options: Any) -> None:

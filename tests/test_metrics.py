@@ -122,7 +122,7 @@ GOOD = np.zeros((2, 3), np.int32)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: Confusion(0), ValueError, "classes: expected at least 1, got 0"),
+        (lambda: Confusion(0), ValueError, "classes: expected an integer of at least 1, got 0"),
         (lambda: Evaluation(3, width=0), ValueError, "width: .*got 0"),
         (lambda: boundary_band(GOOD, 0), ValueError, "width: .*got 0"),
         (lambda: boundary_band(GOOD[0]), ValueError, r"labels: .*\(3,\)"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from segaware_np.options import COUNT, FINITE, WHOLE, check, check_all
 from segaware_np.xp import check_array
 
 RGB_MEAN = (122.675, 116.669, 104.008)  # of the published networks
@@ -58,18 +59,21 @@ class Augmentation:
     ignore_label: int = 255
 
     def __post_init__(self) -> None:
-        if len(self._crop) != 2 or any(side is not None and side < 1 for side in self._crop):
-            raise ValueError(f"crop: expected a positive size or a pair of them, got {self.crop}")
-        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] < math.inf:
+        if isinstance(self.crop, (tuple, list)):
+            check_all("crop", self.crop, COUNT, 2)
+        elif self.crop is not None:
+            check("crop", self.crop, COUNT)
+        check_all("scale", self.scale, FINITE, 2)
+        if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"scale: expected 0 < low <= high, got {self.scale}")
-        if len(self.mean) != 3 or not all(map(math.isfinite, self.mean)):
-            raise ValueError(f"mean: expected three finite numbers, got {self.mean}")
+        check_all("mean", self.mean, FINITE, 3)
+        check("ignore_label", self.ignore_label, WHOLE)
         if self.order not in ("rgb", "bgr"):
             raise ValueError(f"order: expected 'rgb' or 'bgr', got {self.order!r}")
 
     @property
     def _crop(self) -> tuple[int | None, int | None]:
-        return self.crop if isinstance(self.crop, tuple) else (self.crop, self.crop)
+        return self.crop if isinstance(self.crop, (tuple, list)) else (self.crop, self.crop)
 
     def __call__(
         self, image: np.ndarray, labels: np.ndarray | None, rng: np.random.Generator

@@ -12,6 +12,7 @@ import numpy as np
 
 from segaware_np.data.augmentation import Augmentation
 from segaware_np.data.datasets import Dataset
+from segaware_np.options import COUNT, WHOLE, check
 
 Item = TypeVar("Item")
 _ORDER, _AUGMENT = 0, 1  # two independent streams of random numbers from one seed
@@ -66,9 +67,9 @@ class Loader:
     ) -> None:
         if len(dataset) == 0:
             raise ValueError("dataset: expected at least one image, got none")
-        for name, value, least in (("batch", batch, 1), ("seed", seed, 0), ("ahead", ahead, 1)):
-            if value < least:
-                raise ValueError(f"{name}: expected at least {least}, got {value}")
+        check("batch", batch, COUNT)
+        check("seed", seed, WHOLE)
+        check("ahead", ahead, COUNT)
         self.dataset, self.size, self.seed = dataset, batch, seed
         self.augmentation = augmentation or Augmentation()
         self.shuffle, self.ahead, self.state = shuffle, ahead, 0
@@ -88,8 +89,7 @@ class Loader:
         OSError, FormatError
             If a file cannot be read.
         """
-        if index < 0:
-            raise ValueError(f"index: expected at least 0, got {index}")
+        check("index", index, WHOLE)
         first = index * self.size
         images, labels = zip(*map(self._sample, range(first, first + self.size)), strict=True)
         sizes = {image.shape[1:] for image in images}

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from segaware_np.options import COUNT, WHOLE, check, check_all
+
 Field = np.ndarray  # (h, w) float32
 TURN = 2 * np.pi
 
@@ -60,12 +62,9 @@ class SyntheticScenes:
     def __init__(
         self, count: int = 200, size: tuple[int, int] = (128, 128), seed: int = 0
     ) -> None:
-        if count < 1:
-            raise ValueError(f"count: expected at least 1, got {count}")
-        if len(size) != 2 or min(size) < 1:
-            raise ValueError(f"size: expected a positive height and width, got {size}")
-        if seed < 0:
-            raise ValueError(f"seed: expected at least 0, got {seed}")
+        check("count", count, COUNT)
+        check_all("size", size, COUNT, 2)
+        check("seed", seed, WHOLE)
         self.count, self.size, self.seed = count, size, seed
 
     def __len__(self) -> int:

@@ -15,7 +15,7 @@ from segaware_np.ops.segaware_convolution import (
     segaware_convolution_backward,
     segaware_convolution_forward,
 )
-from segaware_np.options import COUNT, check
+from segaware_np.options import COUNT, FINITE, check
 from segaware_np.window import Window
 from segaware_np.xp import Array, array_module
 
@@ -130,6 +130,11 @@ class SegawareConvolution(Convolution):
     **options
         The other arguments of `Convolution`.
 
+    Raises
+    ------
+    TypeError, ValueError
+        As for `Convolution`, or if ``scale`` is no finite number.
+
     Notes
     -----
     `exponential_mask_forward` and `segaware_convolution_forward`: Harley, Derpanis, Kokkinos (ICCV
@@ -159,6 +164,7 @@ class SegawareConvolution(Convolution):
         **options: Any,
     ) -> None:
         super().__init__(channels, filters, window, **options)
+        check("scale", scale, FINITE)
         self.scale, self.scale_lr_mult = scale, scale_lr_mult
 
     def initialize(

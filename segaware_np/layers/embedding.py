@@ -20,6 +20,11 @@ class Distance(Layer):
     remove_center, remove_bounds : bool
         Give the centre, or neighbours outside the image, an infinite distance.
 
+    Raises
+    ------
+    ValueError
+        If ``norm`` is another one.
+
     Examples
     --------
     >>> layer = Distance(Window.same(3))
@@ -37,6 +42,8 @@ class Distance(Layer):
         remove_bounds: bool = False,
     ) -> None:
         super().__init__()
+        if norm not in ("L1", "L2"):
+            raise ValueError(f"norm: expected 'L1' or 'L2', got {norm!r}")
         self.options = (window, norm, remove_center, remove_bounds)
 
     def forward(self, embedding: Array) -> Array:  # type: ignore[override]

@@ -17,6 +17,7 @@ from segaware_np.layers import (
     SegawareConvolution,
 )
 from segaware_np.net import Net
+from segaware_np.options import COUNT, check_all
 from segaware_np.window import Window
 
 UNIT = 1 / 255  # brings pixels minus mean to about [-1/2, 1/2]
@@ -90,8 +91,7 @@ def add_embedding(
     The convolutions of each stage (all of them, or with ``taps="last"`` the last) and the image
     are brought to full size, concatenated and mixed.
     """
-    if len(widths) != len(depths):
-        raise ValueError(f"depths: expected {len(widths)} to match widths, got {len(depths)}")
+    check_stages(widths, depths)
     net.add("emb_image", Multiply(UNIT), "image")
     top, width, total, parts = "emb_image", 3, 3, ["emb_image"]
     for i, (filters, depth) in enumerate(zip(widths, depths, strict=True), 1):
@@ -112,6 +112,16 @@ def add_embedding(
             total += filters
     net.add("emb_all", Concat(), *parts)
     net.add("embedding", Convolution(total, channels, POINT, lr_mult=lr_mult), "emb_all")
+
+
+def check_stages(widths: Sequence[int], depths: Sequence[int]) -> None:
+    """Raise TypeError or ValueError unless each stage has channels and convolutions."""
+    check_all("widths", widths, COUNT)
+    check_all("depths", depths, COUNT)
+    if not widths:
+        raise ValueError("widths: expected at least one stage, got none")
+    if len(widths) != len(depths):
+        raise ValueError(f"depths: expected {len(widths)} to match widths, got {len(depths)}")
 
 
 def describe(model: str, arguments: dict[str, Any]) -> dict[str, Any]:

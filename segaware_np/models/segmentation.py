@@ -23,9 +23,11 @@ from segaware_np.models.parts import (
     UNIT,
     Builder,
     add_embedding,
+    check_stages,
     describe,
 )
 from segaware_np.net import Net
+from segaware_np.options import COUNT, check
 
 
 def segmentation_network(
@@ -104,8 +106,10 @@ def segmentation_network(
     (1, 3, 12, 16)
     """
     description = describe("segmentation_network", locals())
-    if len(widths) != len(depths):
-        raise ValueError(f"depths: expected {len(widths)} to match widths, got {len(depths)}")
+    check("classes", classes, COUNT)
+    check_stages(widths, depths)
+    if isinstance(aware, str):
+        raise TypeError(f"aware: expected a bool or a collection of names, got {aware!r}")
     if embedding not in ("learned", "rgb"):
         raise ValueError(f"embedding: expected 'learned' or 'rgb', got {embedding!r}")
     stages = {*(f"stage{i + 1}" for i in range(len(widths))), "context", "refine"}
