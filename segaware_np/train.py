@@ -133,6 +133,8 @@ class Trainer:
         check_options(self)
         if f".{self.log}" not in FORMATS:
             raise ValueError(f"log: expected 'jsonl' or 'csv', got {self.log!r}")
+        if not hasattr(self.loader, "state"):
+            raise TypeError(f"loader: expected a data.Loader or the like, got {self.loader!r}")
         self._losses = [n.name for n in self.net.nodes.values() if n.weight is not None]
         if not self._losses:
             raise ValueError("net: expected at least one loss layer, got none")
