@@ -318,7 +318,7 @@ TRAINING = [
     (lambda: trainer(iterations=0), ValueError, "iterations: expected an integer of at least 1"),
     (lambda: trainer(batches=1.5), TypeError, "batches: expected"),
     (lambda: Trainer(NET, optim.SGD(PARAMETERS, 0.1), SCENES, folder="run", iterations=1),
-     TypeError, "loader: expected a data.Loader or the like, got <segaware_np.data.synthetic.Synth"),
+     TypeError, "loader: expected a data.Loader or the like, got <segaware_np.data"),
     (lambda: trainer(log="xml"), ValueError, "log: expected 'jsonl' or 'csv', got 'xml'"),
     (lambda: Trainer(NET, optim.SGD(network().parameters(), 0.1), Loader(SCENES, 1),
                      folder="run", iterations=1), ValueError, "not parameters of this network"),
