@@ -142,7 +142,7 @@ def page(browser, tmp_path):
     """Open a page, wait until it is ready, and fail on whatever its console complains about."""
     from selenium.webdriver.support.wait import WebDriverWait
 
-    def open_page(image, embedding, width, height, **options):
+    def open_page(image, embedding, width, height, meanwhile="", **options):
         path = tmp_path / "page.html"
         path.write_text(build_page(image, embedding, title="scene", **options), "utf-8")
         browser.execute_cdp_cmd(
@@ -150,6 +150,10 @@ def page(browser, tmp_path):
             {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600},
         )
         browser.get(path.as_uri())
+        if meanwhile:
+            soon = WebDriverWait(browser, 60, poll_frequency=0.02)
+            soon.until(lambda chrome: chrome.execute_script(COMPUTING))
+            browser.execute_script(meanwhile)
         ready = "return document.documentElement.dataset.ready"
         WebDriverWait(browser, 60).until(lambda chrome: chrome.execute_script(ready))
         return browser
@@ -166,6 +170,12 @@ def assert_agrees(chrome, image, embedding, atol=1e-2):
     expected = library_mask(rgb if state["source"] == "rgb" else embedding, state)
     np.testing.assert_allclose(shown, expected, atol=1e-6 if state["source"] == "rgb" else atol)
     return state
+
+
+COMPUTING = (
+    "return !document.documentElement.dataset.ready"
+    " && document.querySelector('[value=learned] + span').textContent.endsWith('%')"
+)
 
 
 def keep_screenshot(chrome, name):
@@ -269,6 +279,16 @@ def test_the_page_computes_what_the_network_computes(page, shape, widths, depths
             )
             state = assert_agrees(chrome, image, embedding, atol=1e-4)
             assert (state["source"], state["norm"]) == ("learned", norm)
+
+
+def test_the_reader_goes_before_the_network(page):
+    """What is chosen while the page computes stays as it is."""
+    image, _ = scene(120, 160, 1)
+    net = embedding_network((64, 64), (2, 2), 16)
+    for act, source in (("", "learned"), ("form.oninput({target: form.elements.kernel})", "rgb")):
+        touch = f"const form = document.getElementById('controls'); {act}"
+        chrome = page(image, net, 1280, 900, meanwhile=touch)
+        assert assert_agrees(chrome, image, embed(net, image), atol=1e-4)["source"] == source
 
 
 def test_filtered_pictures_are_the_librarys(page):

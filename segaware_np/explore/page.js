@@ -325,6 +325,7 @@ async function main() {
   form.onsubmit = () => false;
 
   const pick = (event) => {
+    delete wanted.source; // whoever picks a pixel has left the view that the link names
     const box = event.currentTarget.getBoundingClientRect();
     move(Math.floor(((event.clientX - box.left) / box.width) * width),
       Math.floor(((event.clientY - box.top) / box.height) * height));
@@ -344,6 +345,7 @@ async function main() {
     }[event.key];
     if (!act) return;
     event.preventDefault();
+    delete wanted.source;
     act();
     remember();
   });
