@@ -79,6 +79,16 @@ def test_all_contenders_compute_the_same(monkeypatch, capsys, case) -> None:
     assert rivals >= {"ours", "PyTorch compiled"} | plain
 
 
+def test_contenders_that_differ_are_not_timed(monkeypatch) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    form = contenders.pytorch
+    monkeypatch.setattr(
+        gpu, "pytorch", lambda case, tensors: form(case, {**tensors, "x": -tensors["x"]})
+    )
+    with pytest.raises(ValueError, match="forward: the contenders do not compute the same"):
+        gpu.compare(Host(), CASES[0])
+
+
 def test_every_form_of_pytorch_gives_the_output_of_ours() -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     case = CASES[0]
