@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from segaware_np.data.augmentation import Augmentation
 from segaware_np.metrics import Evaluation
 from segaware_np.net import Net
 from segaware_np.ops.resize import resize_forward
+from segaware_np.options import COUNT, check
 from segaware_np.progress import progress as show_progress
 from segaware_np.xp import Array, host
 
@@ -104,12 +107,74 @@ def embed(net: Net, image: np.ndarray) -> np.ndarray:
     return _run(net, image, "embedding")
 
 
+def tiled(
+    function: Callable[[np.ndarray], np.ndarray], image: np.ndarray, tile: int = 768
+) -> np.ndarray:
+    """Apply a function to parts of a picture that would take too much memory as a whole.
+
+    The parts overlap by a sixth of their side, and of each the inner pixels are kept: what a
+    network sees farther away than that has no influence. A picture that is no larger than a part
+    is not cut.
+
+    Parameters
+    ----------
+    function : callable
+        From an image (h, w, 3) to an array (..., h, w): `predict`, `score` or `embed` of a network.
+    image : (H, W, 3) array
+    tile : int
+        Longest side of a part, pixels.
+
+    Returns
+    -------
+    (..., H, W) array
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `tile` is not a positive integer, or as `function` raises them.
+
+    Examples
+    --------
+    >>> image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+    >>> blue = tiled(lambda part: part[..., 2], image, tile=24)
+    >>> np.array_equal(blue, image[..., 2])
+    True
+    """
+    check("tile", tile, COUNT)
+    height, width = image.shape[:2]
+    result = None
+    for rows, inner_rows in _overlapping(height, tile):
+        for columns, inner_columns in _overlapping(width, tile):
+            part = function(image[rows, columns])
+            if result is None:
+                result = np.empty((*part.shape[:-2], height, width), part.dtype)
+            target = result[..., rows, columns]
+            target[..., inner_rows, inner_columns] = part[..., inner_rows, inner_columns]
+    assert result is not None
+    return result
+
+
+def _overlapping(length: int, tile: int) -> Iterator[tuple[slice, slice]]:
+    """Parts of an axis, of even length, and what of each is its own."""
+    if length <= tile:
+        yield slice(0, length), slice(None)
+        return
+    margin = tile // 12
+    count = -(-(length - 2 * margin) // (tile - 2 * margin))
+    edges = [margin + (length - 2 * margin) * i // count for i in range(count + 1)]
+    for first, last in pairwise(edges):
+        start, stop = first - margin, last + margin
+        inner = slice(margin if start else 0, None if stop == length else last - start)
+        yield slice(start, stop), inner
+
+
 def evaluate(
     net: Net,
     dataset: Dataset,
     *,
     ignore_label: int | None = 255,
     width: int = 3,
+    tile: int = 768,
     progress: bool = False,
 ) -> Evaluation:
     """Predict every picture of a data set and compare with its labels.
@@ -123,6 +188,8 @@ def evaluate(
         Pixels with this true label do not count.
     width : int
         Of the band along true boundaries, pixels on each side.
+    tile : int
+        Larger pictures are predicted in parts, see `tiled`.
     progress : bool
         Show the progress on standard error.
 
@@ -151,7 +218,7 @@ def evaluate(
             image, labels = dataset[index]
             if labels is None:
                 raise ValueError(f"dataset: expected labels, got none for {dataset.name(index)}")
-            found = score(net, image)
+            found = tiled(lambda part: score(net, part), image, tile)
             scores = scores or Evaluation(len(found), ignore_label, width)
             scores.update(found.argmax(axis=0), labels)
             step(dataset.name(index))

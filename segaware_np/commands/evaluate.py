@@ -10,7 +10,7 @@ from typing import Any
 
 from segaware_np.commands import sources
 from segaware_np.commands.networks import load_network
-from segaware_np.commands.options import add_device, array_library, whole
+from segaware_np.commands.options import add_device, add_tile, array_library, whole
 from segaware_np.files import atomic_write, check_writable
 from segaware_np.inference import evaluate
 
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--band", type=whole(1), default=3, help="width of the band on each side, pixels"
     )
     parser.add_argument("--json", metavar="FILE", help="also write the scores to this file")
+    add_tile(parser)
     add_device(parser)
     parser.set_defaults(run=run)
 
@@ -44,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
     if ignored is None:
         ignored = arguments["ignore_label"]
     dataset = sources.open_dataset(options, arguments["classes"], ignored)
-    how = {"width": options.band, "progress": sys.stderr.isatty()}
+    how = {"width": options.band, "tile": options.tile, "progress": sys.stderr.isatty()}
     scores = evaluate(net, dataset, ignore_label=ignored, **how)
     report = {"images": len(dataset), **scores.report()}
     names = net.description.get("class_names") or getattr(dataset, "class_names", [])

@@ -124,6 +124,15 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpu", action="store_true", help="compute with CuPy on the GPU")
 
 
+def add_tile(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--tile``."""
+    parser.add_argument(
+        "--tile", type=whole(1), default=768, metavar="PIXELS",
+        help="longest side of what is computed at a time: larger images are cut into overlapping "
+        "parts, or they would take too much memory",
+    )
+
+
 def array_library(options: argparse.Namespace) -> ModuleType:
     """Return CuPy if ``--gpu`` was given, else NumPy.
 

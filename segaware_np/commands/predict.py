@@ -13,10 +13,10 @@ import numpy as np
 
 from segaware_np.commands import sources
 from segaware_np.commands.networks import load_network
-from segaware_np.commands.options import add_device, array_library, fraction, whole
+from segaware_np.commands.options import add_device, add_tile, array_library, fraction, whole
 from segaware_np.crf import refine
 from segaware_np.images import overlay, read_image, write_image, write_labels
-from segaware_np.inference import embed, predict, score
+from segaware_np.inference import embed, predict, score, tiled
 from segaware_np.net import Net
 from segaware_np.progress import progress
 
@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="refine the labels: pixels near each other agree where their colours are alike (rgb), "
         "or their embeddings by this network",
     )
+    add_tile(parser)
     add_device(parser)
     parser.set_defaults(run=run)
 
@@ -68,7 +69,7 @@ def run(options: argparse.Namespace) -> None:
     with progress(len(files), shown=sys.stderr.isatty() and len(files) > 1) as step:
         for source, target in files:
             image = read_image(source)
-            labels = label(image)
+            labels = tiled(label, image, options.tile)
             write_labels(target, labels, palette)
             if not options.no_overlay:
                 tinted = overlay(image, labels, ignore_label=ignored, **look)
