@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+import weakref
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from math import ceil
 from operator import index
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import numpy as np
@@ -106,7 +106,7 @@ def parallel(work: Callable[[Job], Result], jobs: Sequence[Job]) -> list[Result]
     Raises
     ------
     Exception
-        The first error of a job, once no job runs any longer.
+        An error of a job, once no job runs any longer; what has not begun by then never does.
 
     Examples
     --------
@@ -115,102 +115,149 @@ def parallel(work: Callable[[Job], Result], jobs: Sequence[Job]) -> list[Result]
     """
     if getattr(_inside, "job", False):
         return [work(job) for job in jobs]
-    with _single_threaded_blas() as limited:
-        helpers = min(get_num_threads(), len(jobs)) - 1 if limited else 0
-        return _shared(work, jobs, max(0, helpers))
+    try:
+        helpers = min(get_num_threads(), len(jobs)) - 1 if _state.hold_blas() else 0
+        call = _Call(work, jobs)
+        _state.ask(call, helpers)
+        return call.run()
+    finally:
+        _state.release_blas()
 
 
-def _shared(work: Callable[[Job], Result], jobs: Sequence[Job], helpers: int) -> list[Result]:
-    results: list[Any] = [None] * len(jobs)
-    waiting = list(enumerate(jobs))[::-1]  # list.pop is atomic, with and without the GIL
+class _Call:
+    """The jobs of one call of `parallel`, and what has come of them."""
 
-    def drain() -> None:
-        _inside.job = True
-        before = np.setbufsize(_BUFFER)
+    def __init__(self, work: Callable[[Any], Any], jobs: Sequence[Any]) -> None:
+        self._work = work
+        self._waiting = list(enumerate(jobs))[::-1]  # list.pop is atomic, with and without the GIL
+        self._results: list[Any] = [None] * len(jobs)
+        self._errors: list[BaseException] = []  # of helpers
+        self._busy: list[threading.Lock] = []  # one for each helper, which releases it at its end
+        self._context = copy_context()  # holds the caller's numpy.errstate
+
+    def run(self) -> list[Any]:
+        """Take jobs until none is left; wait for the helpers that have taken one."""
         try:
-            while waiting:
+            self._drain()
+        finally:
+            for busy in self._busy:
+                busy.acquire()
+        if self._errors:
+            raise self._errors.pop(0)
+        return self._results
+
+    def help(self) -> None:
+        """Take jobs as well, in a thread of the pool."""
+        busy = threading.Lock()
+        busy.acquire()
+        self._busy.append(busy)  # before the first job is taken: `run` looks when none is left
+        try:
+            self._context.copy().run(self._drain)
+        except BaseException as error:
+            self._errors.append(error)
+        finally:
+            busy.release()
+
+    def _drain(self) -> None:
+        before = np.getbufsize()
+        try:
+            _inside.job = True
+            np.setbufsize(_BUFFER)
+            while self._waiting:
                 try:
-                    number, job = waiting.pop()
+                    number, job = self._waiting.pop()
                 except IndexError:  # another thread took the last one
                     return
-                results[number] = work(job)
+                self._results[number] = self._work(job)
         except BaseException:
-            waiting.clear()
+            self._waiting.clear()
             raise
         finally:
-            np.setbufsize(before)
             _inside.job = False
-
-    futures = []
-    if helpers:
-        with _state.lock:
-            pool = _state.pool_of(helpers)
-            # The caller's context holds its numpy.errstate.
-            futures = [pool.submit(copy_context().run, drain) for _ in range(helpers)]
-    try:
-        drain()
-    finally:
-        wait(futures)
-    for future in futures:
-        future.result()
-    return results
+            np.setbufsize(before)
 
 
 class _State:
-    """What all threads of the process share: the count, the pool and the hold on BLAS."""
+    """What all threads of the process share: the count, the pool and the hold on BLAS.
+
+    A KeyboardInterrupt may come between any two steps. It cannot leave a SimpleQueue locked, as
+    it can the pools of the standard library; a hold on BLAS that it leaves, the next call ends.
+    """
 
     def __init__(self) -> None:
         self.count: int | None = None
-        self.lock = threading.Lock()
-        self.pool: ThreadPoolExecutor | None = None
-        self.size = 0
         self.libraries: list[Any] | None = None  # unknown before the first call
-        self.holders = 0  # calls that hold BLAS to one thread
-        self.before: list[int] = []  # its threads before the first of them
+        self.before: list[int] = []  # threads of BLAS while it is held to one, else empty
+        self.start_anew()
 
-    def pool_of(self, size: int) -> ThreadPoolExecutor:
-        if self.pool is None or self.size < size:
-            if self.pool is not None:
-                self.pool.shutdown(wait=False)  # what was submitted still runs
-            self.pool, self.size = ThreadPoolExecutor(size, "segaware"), size
-        return self.pool
+    def start_anew(self) -> None:
+        """Know of no other thread."""
+        self.lock = threading.Lock()
+        self.holders: set[int] = set()  # threads whose calls hold BLAS to one thread
+        self.helpers = 0
+        # Weak: a call that ended before a helper came for it must not keep its arrays alive.
+        self.calls: SimpleQueue[weakref.ref[_Call]] = SimpleQueue()
 
     def after_fork(self) -> None:
-        """In the child only the forking thread lives: no pool, no other holder, a new lock."""
-        if self.holders:
-            self.set_blas(self.before)
-        self.lock, self.pool, self.size, self.holders = threading.Lock(), None, 0, 0
+        """In the child only the forking thread lives."""
+        if self.before:
+            self._restore_blas()
+        self.start_anew()
         _inside.job = False
+
+    def ask(self, call: _Call, helpers: int) -> None:
+        """Let helpers take jobs of a call. Those that are at work for others may come too late."""
+        with self.lock:
+            while self.helpers < helpers:
+                # A daemon: it sleeps for as long as the program runs, and ends with it.
+                threading.Thread(target=_serve, args=(self.calls,), daemon=True).start()
+                self.helpers += 1
+        for _ in range(helpers):
+            self.calls.put(weakref.ref(call))
+
+    def hold_blas(self) -> bool:
+        """Hold BLAS to one thread; tell whether that is possible."""
+        with self.lock:
+            if self.libraries is None:
+                self.libraries = _blas_libraries()
+            self.holders.add(threading.get_ident())
+            if not self.before:
+                self.before = [library.num_threads for library in self.libraries]
+                self.set_blas([1] * len(self.libraries))
+        return bool(self.libraries)
+
+    def release_blas(self) -> None:
+        """End this thread's hold on BLAS."""
+        with self.lock:
+            self.holders.discard(threading.get_ident())
+            if self.before and not self.holders:
+                self._restore_blas()
 
     def set_blas(self, counts: list[int]) -> None:
         for library, count in zip(self.libraries or [], counts, strict=True):
             library.set_num_threads(count)
 
+    def _restore_blas(self) -> None:
+        self.set_blas(self.before)
+        self.before = []
 
-_state = _State()
+
+def _serve(calls: SimpleQueue[weakref.ref[_Call]]) -> None:
+    while True:
+        _help(calls.get())
+
+
+def _help(reference: weakref.ref[_Call]) -> None:
+    call = reference()  # in a frame of its own, which does not outlast the call
+    if call is not None:
+        call.help()
+
+
 _inside = threading.local()
+_state = _State()
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: _state.after_fork())
-
-
-@contextmanager
-def _single_threaded_blas() -> Iterator[bool]:
-    """Hold BLAS to one thread; tell whether that is possible."""
-    with _state.lock:
-        if _state.libraries is None:
-            _state.libraries = _blas_libraries()
-        if _state.holders == 0:
-            _state.before = [library.num_threads for library in _state.libraries]
-            _state.set_blas([1] * len(_state.libraries))
-        _state.holders += 1
-    try:
-        yield bool(_state.libraries)
-    finally:
-        with _state.lock:
-            _state.holders -= 1
-            if _state.holders == 0:
-                _state.set_blas(_state.before)
 
 
 def _blas_libraries() -> list[Any]:

@@ -6,11 +6,13 @@ import gc
 import importlib.util
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
@@ -187,16 +189,104 @@ def test_a_forked_child_has_threads_of_its_own():
     assert parallel(str, range(3)) == ["0", "1", "2"]
 
 
-@pytest.mark.skipif(
+def test_a_call_does_not_wait_for_the_jobs_of_another():
+    set_num_threads(2)
+    end, begun = threading.Event(), threading.Barrier(3, timeout=30)
+
+    def occupy(job):
+        begun.wait()
+        assert end.wait(30)
+
+    other = threading.Thread(target=parallel, args=(occupy, range(2)))
+    other.start()
+    begun.wait()  # the pool's only helper is at work, and stays there
+    assert parallel(str, range(3)) == ["0", "1", "2"]
+    end.set()
+    other.join()
+
+
+def test_a_call_that_ended_keeps_nothing_alive():
+    set_num_threads(2)
+    held = []
+
+    def keep(job):
+        return np.empty(3)
+
+    for _ in range(20):
+        results = parallel(keep, range(2))
+        held += [weakref.ref(result) for result in results]
+    del results
+    deadline = time.monotonic() + 30
+    while any(reference() is not None for reference in held) and time.monotonic() < deadline:
+        time.sleep(0.001)  # a helper may be about to leave
+    assert not any(reference() is not None for reference in held)
+
+
+def run(code):
+    start = "from segaware_np.threads import parallel, set_num_threads; set_num_threads(3)\n"
+    return subprocess.run(
+        [sys.executable, "-c", start + code], capture_output=True, text=True, timeout=60
+    )
+
+
+several_threads = pytest.mark.skipif(
     importlib.util.find_spec("threadpoolctl") is None, reason="threadpoolctl is not installed"
 )
+
+
+@several_threads
 def test_a_program_ends_with_its_pool_alive():
-    code = (
-        "from segaware_np.threads import *; from segaware_np.threads import parallel;"
-        "set_num_threads(3); print(parallel(abs, [-1, -2, -3]))"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert (run.stdout, run.stderr) == ("[1, 2, 3]\n", "")
+    ended = run("print(parallel(abs, [-1, -2, -3]))")
+    assert (ended.stdout, ended.stderr) == ("[1, 2, 3]\n", "")
+
+
+ENDING = """
+import atexit, threading
+def work():
+    print(parallel(abs, [-1, -2, -3]))
+def outlive():
+    threading.main_thread().join()
+    work()
+work()
+"""
+
+
+@several_threads
+@pytest.mark.parametrize(
+    "late", ["atexit.register(work)", "threading.Thread(target=outlive).start()"]
+)
+def test_a_program_that_is_ending_still_computes(late):
+    ended = run(ENDING + late)
+    assert (ended.stdout, ended.stderr) == ("[1, 2, 3]\n" * 2, "")
+
+
+INTERRUPTIONS = """
+import random, signal
+from segaware_np.threads import _inside, _state
+parallel(abs, range(4))
+_state.set_blas([2] * len(_state.libraries))
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+interrupted = 0
+while interrupted < 1000:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 1e-4))
+        while True:
+            parallel(abs, range(4))
+    except KeyboardInterrupt:
+        interrupted += 1
+    assert not _inside.job
+    assert parallel(abs, [-1, -2, -3]) == [1, 2, 3]
+    assert not _state.holders
+    assert {library.num_threads for library in _state.libraries} == {2}
+print("done")
+"""
+
+
+@several_threads
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers")
+def test_the_next_call_mends_what_an_interrupt_left():
+    ended = run(INTERRUPTIONS)
+    assert (ended.stdout, ended.stderr) == ("done\n", "")
 
 
 def step(seed=0, size=(70, 60)):
