@@ -19,6 +19,7 @@ author = copyright = "the segaware_np developers"
 release = version = __version__
 
 extensions = [
+    "links",
     "mathml",
     "myst_parser",
     "numpydoc",
@@ -59,6 +60,7 @@ def kind(thing):
 pages = re.findall(r"^   (segaware_np[\w.]*)$", (HERE / "reference.md").read_text(), re.M)
 autosummary_context = {"exported": {module: exported(module) for module in pages}}
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
 autodoc_typehints = "none"  # the docstrings say it in words, with shapes
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
@@ -68,6 +70,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "gallery",
     "within_subsection_order": "FileNameSortKey",
     "ignore_pattern": r"course\.py",
+    "reset_modules": ("matplotlib", "links.forget_course"),
     "abort_on_example_error": True,
     "download_all_examples": False,
     "show_signature": False,

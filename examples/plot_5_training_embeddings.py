@@ -12,6 +12,7 @@ distance below :math:`\alpha` if both have the same label, and above :math:`\bet
    \max(\beta - d_{k,p}, 0) & \quad \text{different} \end{cases}
 """
 
+# sphinx_gallery_thumbnail_number = 3
 import matplotlib.pyplot as plt
 import numpy as np
 from course import SMALL, show
