@@ -169,7 +169,7 @@ HOT = set(OPS) - {"relu", "softmax_cross_entropy", "embedding_loss", "mean_field
 def second(cupy, monkeypatch):
     """A device that is not the current one."""
     if cupy is stand_in():
-        monkeypatch.setattr(cupy.settings, "devices", 2)
+        monkeypatch.setattr(cupy.cuda, "devices", 2)
     if cupy.cuda.runtime.getDeviceCount() < 2:
         pytest.skip("needs two GPUs")
     return cupy.cuda.Device(1)

@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from time import perf_counter
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from segaware_np.testing.cuda import fake_cuda as cuda
 from segaware_np.testing.cuda.emulate import KernelError, Module, Parameter
 
 try:  # imports without a GPU, and knows which names CuPy has
@@ -37,7 +37,7 @@ UFUNC_METHODS = {  # what CuPy's universal functions can do beside being called
     "minimum": ("at",),
 }
 VIEWS = {"reshape", "ravel", "squeeze", "swapaxes", "transpose", "view"}  # need no kernel
-settings = SimpleNamespace(sanitize=None, devices=1)  # which build of the kernels, how many GPUs
+settings = SimpleNamespace(sanitize=None)  # which build of the kernels runs
 launches: list[str] = []  # kernels launched so far, by name
 places: list[tuple[int, Any]] = []  # and for each, the number of the device, and the stream
 transfers: list[tuple[str, int]] = []  # copies so far: ("to host" | "to device", bytes)
@@ -46,12 +46,12 @@ transfers: list[tuple[str, int]] = []  # copies so far: ("to host" | "to device"
 @contextmanager
 def installed(sanitize: str | None = None, devices: int = 1) -> Iterator[ModuleType]:
     """Let ``import cupy`` find the stand-in, its kernels built with a sanitizer or without."""
-    before, settings.sanitize, settings.devices = sys.modules.get("cupy"), sanitize, devices
+    before, settings.sanitize, cuda.devices = sys.modules.get("cupy"), sanitize, devices
     sys.modules["cupy"] = sys.modules[__name__]
     try:
         yield sys.modules[__name__]
     finally:
-        settings.sanitize, settings.devices = None, 1
+        settings.sanitize, cuda.devices = None, 1
         if before is None:
             del sys.modules["cupy"]
         else:
@@ -64,7 +64,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 (CuPy's name)
 
     def __init__(self, shape: Any, dtype: Any = float) -> None:
         self._array: np.ndarray = _garbage(np.empty(shape, dtype))
-        self._device = _current()
+        self._device = cuda.current_device()
 
     def __array__(self, *_: Any, **__: Any) -> np.ndarray:
         raise TypeError(
@@ -141,13 +141,13 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 (CuPy's name)
         return self._array.copy()
 
     @property
-    def device(self) -> Device:
-        return Device(self._device)
+    def device(self) -> cuda.Device:
+        return cuda.Device(self._device)
 
 
 def _wrap(array: np.ndarray, device: int | None = None) -> ndarray:
     boxed = ndarray.__new__(ndarray)
-    boxed._array, boxed._device = array, _current() if device is None else device
+    boxed._array, boxed._device = array, cuda.current_device() if device is None else device
     return boxed
 
 
@@ -165,8 +165,10 @@ def _view(index: Any) -> tuple:
 
 def _unbox(value: Any) -> Any:
     if isinstance(value, ndarray):
-        if value._device != _current():
-            raise RuntimeError(f"an array on GPU {value._device} used on GPU {_current()}")
+        if value._device != cuda.current_device():
+            raise RuntimeError(
+                f"an array on GPU {value._device} used on GPU {cuda.current_device()}"
+            )
         return value._array
     if isinstance(value, np.ndarray):
         raise TypeError("Unsupported type <class 'numpy.ndarray'>: a NumPy array given to CuPy")
@@ -322,7 +324,7 @@ class RawKernel:
                 values.append(_check_value(where, argument, parameter))
         _check_overlap(loans)
         launches.append(self.name)
-        places.append((_current(), get_current_stream()))
+        places.append((cuda.current_device(), cuda.get_current_stream()))
         # As CuPy does: an empty grid is launched as one block.
         grid, block = (tuple(max(1, n) for n in shape) for shape in (grid, block))
         _built(self._module, settings.sanitize).launch(self.name, grid, block, values, shared_mem)
@@ -383,84 +385,3 @@ def _check_overlap(loans: list[_Loan]) -> None:
             written = other is not loan and not loan.parameter.const
             if written and np.may_share_memory(loan.owner, other.owner):
                 raise KernelError(f"{loan.where}: output overlaps {other.where}")
-
-
-# ---- devices and streams -----------------------------------------------------------------
-_entered = [0]  # devices, the current one last
-_streams: dict[int, list[Stream]] = {}  # of each device, the current one last
-
-
-def _current() -> int:
-    return _entered[-1]
-
-
-class Device:
-    """A pretended device, or one that is not there."""
-
-    compute_capability = "90"
-    attributes = {"L2CacheSize": 4096, "MultiProcessorCount": 4}  # noqa: RUF012 (as in CuPy)
-
-    def __init__(self, id: int | None = None) -> None:
-        self.id = _current() if id is None else id
-
-    def __enter__(self) -> Device:
-        if not 0 <= self.id < settings.devices:
-            raise RuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
-        _entered.append(self.id)
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        _entered.pop()
-
-    def synchronize(self) -> None:
-        return None
-
-
-class Stream:
-    """A stream. All work is done at once, so that only its identity counts."""
-
-    def __enter__(self) -> Stream:
-        _streams.setdefault(_current(), []).append(self)
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        _streams[_current()].pop()
-
-    def synchronize(self) -> None:
-        return None
-
-
-class Event:
-    """A point in time: the host's."""
-
-    def record(self, stream: Stream | None = None) -> None:
-        self.time = perf_counter()
-
-    def synchronize(self) -> None:
-        return None
-
-
-_NULL = Stream()
-
-
-def get_current_stream() -> Stream:
-    """The stream of the current device: each device has its own."""
-    return (_streams.get(_current()) or [_NULL])[-1]
-
-
-class CompileException(Exception):  # noqa: N818 (CuPy's name)
-    """As in ``cupy.cuda.compiler``."""
-
-
-cuda = SimpleNamespace(
-    Device=Device,
-    Event=Event,
-    Stream=Stream,
-    get_elapsed_time=lambda start, stop: 1e3 * (stop.time - start.time),
-    get_current_stream=get_current_stream,
-    compiler=SimpleNamespace(CompileException=CompileException),
-    is_available=lambda: True,
-    runtime=SimpleNamespace(
-        getDeviceCount=lambda: settings.devices, runtimeGetVersion=lambda: 13000
-    ),
-)
