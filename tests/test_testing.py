@@ -75,6 +75,12 @@ def test_message_teaches(name: str, text: str):
     assert text in hint
 
 
+def test_no_hint_where_no_pattern_fits():
+    with pytest.raises(GradientError) as found:
+        check_gradients(square_forward, lambda dy, x: 2 * x * dy * (1 + 1e-8), [X])
+    assert "hint" not in str(found.value) and "relative error  1e-08" in str(found.value)
+
+
 # Side effects.
 
 
