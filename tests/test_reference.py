@@ -5,7 +5,7 @@ What `test_name_is_documented` demands, exceptions: none.
 * Every argument of a function, and every argument or field of a class, under Parameters or
   Attributes; arrays with their shape.
 * What it returns, under Returns or Yields, or in a summary that begins with "Return".
-* What it raises, under Raises, where its body raises or calls a check.
+* What it raises, under Raises, where its body raises or calls a check; methods likewise.
 * An example, which `test_examples_run` runs.
 * An operation and a layer: the formula, and where it comes from.
 
@@ -206,6 +206,15 @@ def test_name_is_documented(module, name):
             and not (inspect.getdoc(getattr(thing, key)) or key in described(thing))
         ]
         assert bare == []
+        silent = [
+            key
+            for key, member in vars(thing).items()
+            if not key.startswith("_")
+            and inspect.isfunction(member)
+            and any(map(raises, bodies(member)))
+            and not says(getattr(thing, key), "Raises", what="error")
+        ]
+        assert silent == []
     if name.endswith("_backward"):
         forward = getattr(module, name.replace("_backward", "_forward"))
         summary = sections(thing)[""]
