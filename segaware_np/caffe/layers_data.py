@@ -15,6 +15,7 @@ import numpy as np
 from segaware_np.caffe.blobs import Shape
 from segaware_np.caffe.fillers import fill
 from segaware_np.caffe.layer import Layer, check_shape, layer_type
+from segaware_np.caffe.text import read_text
 from segaware_np.extras import require
 from segaware_np.xp import Array
 
@@ -86,7 +87,7 @@ class HDF5Data(Source):
 
     def _read(self) -> list[np.ndarray]:
         h5py = require("h5py", extra="caffe")
-        files = Path(self.param.source).read_text(encoding="utf-8").split()
+        files = read_text(Path(self.param.source))[0].split()
         parts: list[list[np.ndarray]] = [[] for _ in self.spec.top]
         for path in files:
             try:

@@ -10,6 +10,7 @@ import numpy as np
 from segaware_np.caffe.blobs import Shape
 from segaware_np.caffe.layer import layer_type
 from segaware_np.caffe.layers_data import Source
+from segaware_np.caffe.text import read_text
 from segaware_np.caffe.wire import read_blob
 from segaware_np.data import Augmentation, PairList
 from segaware_np.files import FormatError
@@ -203,7 +204,7 @@ class LabelledImages:
 
     def __init__(self, source: str, root: str, labelled: bool = True) -> None:
         self.lines = []
-        for number, line in enumerate(Path(source).read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(read_text(Path(source))[0].splitlines(), 1):
             name, _, label = line.strip().rpartition(" ")
             if not labelled:
                 name, label = (line.split() or [""])[0], str(_IGNORED)
