@@ -178,9 +178,20 @@ def test_hdf5_data(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["x"], file["y"] = rows, rows[:, 0]
     (tmp_path / "list.txt").write_text(str(tmp_path / "a.h5"))
-    net = Net('layer { name: "d" type: "HDF5Data" top: "x" top: "y" hdf5_data_param { '
-              f'source: "{tmp_path}/list.txt" batch_size: 3 }} }}')
+    text = ('layer { name: "d" type: "HDF5Data" top: "x" top: "y" hdf5_data_param { '
+            f'source: "{tmp_path}/list.txt" batch_size: 3 }} }}')
+    net = Net(text)
     assert [net.forward()["y"].tolist() for _ in range(2)] == [[0, 2, 4], [6, 8, 0]]
+    for broken in ({"x": rows}, {"x": rows, "y": rows[:3]}, {"x": rows, "y": 3.0},
+                   {"x": rows, "y": "text"}):
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            for name, value in broken.items():
+                file[name] = value
+        with pytest.raises(FormatError, match="'d' .HDF5Data"):
+            Net(text)
+    (tmp_path / "list.txt").write_text("")
+    with pytest.raises(FormatError, match="need at least one array"):
+        Net(text)
 
 
 def filler(text: str) -> Message:

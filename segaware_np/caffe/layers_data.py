@@ -89,15 +89,16 @@ class HDF5Data(Source):
         h5py = require("h5py", extra="caffe")
         files = read_text(Path(self.param.source))[0].split()
         parts: list[list[np.ndarray]] = [[] for _ in self.spec.top]
-        for path in files:
-            try:
+        path = self.param.source
+        try:
+            for path in files:
                 with h5py.File(path, "r") as file:
                     for top, part in zip(self.spec.top, parts, strict=True):
-                        part.append(np.asarray(file[top]))
-            except (KeyError, OSError) as error:
-                raise self.error(f"{path}: {error}") from error
-        rows = [np.concatenate(part) for part in parts if part]
-        if len(rows) != len(self.spec.top) or len({len(r) for r in rows}) != 1 or not len(rows[0]):
+                        part.append(np.asarray(file[top], self.context.dtype))
+            rows = [np.concatenate(part) for part in parts]
+        except (KeyError, OSError, TypeError, ValueError) as error:
+            raise self.error(f"{path}: {error}") from error
+        if len({len(row) for row in rows}) != 1 or not len(rows[0]):
             raise self.error(f"{self.param.source}: expected datasets of one length for each top")
         return rows
 
