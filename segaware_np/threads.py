@@ -6,7 +6,6 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from contextvars import copy_context
 from math import ceil
 from operator import index
 from pathlib import Path
@@ -133,13 +132,18 @@ class _Call:
         self._results: list[Any] = [None] * len(jobs)
         self._errors: list[BaseException] = []  # of helpers
         self._busy: list[threading.Lock] = []  # one for each helper, which releases it at its end
-        self._context = copy_context()  # holds the caller's numpy.errstate
+        self._errstate = {**np.geterr(), "call": np.geterrcall()}  # of the caller
 
     def run(self) -> list[Any]:
         """Take jobs until none is left; wait for the helpers that have taken one."""
+        before = np.getbufsize()
         try:
+            _inside.job = True
+            np.setbufsize(_BUFFER)
             self._drain()
         finally:
+            _inside.job = False
+            np.setbufsize(before)
             for busy in self._busy:
                 busy.acquire()
         if self._errors:
@@ -152,17 +156,15 @@ class _Call:
         busy.acquire()
         self._busy.append(busy)  # before the first job is taken: `run` looks when none is left
         try:
-            self._context.copy().run(self._drain)
+            with np.errstate(**self._errstate):
+                self._drain()
         except BaseException as error:
             self._errors.append(error)
         finally:
             busy.release()
 
     def _drain(self) -> None:
-        before = np.getbufsize()
         try:
-            _inside.job = True
-            np.setbufsize(_BUFFER)
             while self._waiting:
                 try:
                     number, job = self._waiting.pop()
@@ -172,9 +174,6 @@ class _Call:
         except BaseException:
             self._waiting.clear()
             raise
-        finally:
-            _inside.job = False
-            np.setbufsize(before)
 
 
 class _State:
@@ -243,6 +242,8 @@ class _State:
 
 
 def _serve(calls: SimpleQueue[weakref.ref[_Call]]) -> None:
+    _inside.job = True
+    np.setbufsize(_BUFFER)
     while True:
         _help(calls.get())
 

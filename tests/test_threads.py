@@ -130,10 +130,10 @@ def test_jobs_keep_the_callers_error_state():
 
     def work(job):
         meeting.wait()
-        return np.geterr()["divide"]
+        return np.geterr()["divide"], np.geterrcall()
 
-    with np.errstate(divide="raise"):
-        assert parallel(work, range(3)) == ["raise"] * 3
+    with np.errstate(divide="call", call=print):
+        assert parallel(work, range(3)) == [("call", print)] * 3
 
 
 def blas_threads():
@@ -201,6 +201,7 @@ def test_a_call_does_not_wait_for_the_jobs_of_another():
     other.start()
     begun.wait()  # the pool's only helper is at work, and stays there
     assert parallel(str, range(3)) == ["0", "1", "2"]
+    assert other.is_alive()
     end.set()
     other.join()
 
