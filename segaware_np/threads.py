@@ -132,7 +132,7 @@ class _Call:
         self._results: list[Any] = [None] * len(jobs)
         self._errors: list[BaseException] = []  # of helpers
         self._busy: list[threading.Lock] = []  # one for each helper, which releases it at its end
-        self._errstate = {**np.geterr(), "call": np.geterrcall()}  # of the caller
+        self._errstate: dict[str, Any] = {**np.geterr(), "call": np.geterrcall()}  # the caller's
 
     def run(self) -> list[Any]:
         """Take jobs until none is left; wait for the helpers that have taken one."""
