@@ -155,7 +155,7 @@ def test_distances(p, norm, remove_center, remove_bounds, ties):
 
 @given(problems, st.sampled_from([1.0, 0.05, 0.0, -1.0]), st.sampled_from([None, "f4", "f8"]))
 def test_masks(p, scale, scale_dtype):
-    distance, dmask = p.mask, np.nan_to_num(p.mask[::-1])
+    distance, dmask = p.mask, p.mask[..., ::-1]  # its NaN may come back to a removed entry
     distance = np.where(distance > 1.5, distance.dtype.type(np.inf), distance)
     scale = scale if scale_dtype is None else np.array(scale, scale_dtype)
     for name in ("exponential_mask", "normalized_mask"):
@@ -227,6 +227,23 @@ def test_a_mask_has_no_say_beside_the_image():
     y = cpu.segaware_convolution(x, mask, weight, None, window, 1)
     gradients = cpu.segaware_convolution_grad(y, x, mask, weight, window, 1, need)
     assert all(np.isfinite(array).all() for array in (y, *gradients[:3]))
+
+
+@pytest.mark.parametrize("channels", [1, 9])  # few take another road
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_a_mask_has_no_say_beside_the_image_in_a_sum(channels, dilation):
+    window, x = Window.same(3, dilation), np.ones((1, channels, 4, 5))
+    mask = np.where(PLAIN["im2col"](x, window)[:, 0] == 0, np.nan, 1)
+    sums = cpu.masked_sum(x, mask, window)
+    gradients = cpu.masked_sum_grad(sums, x, mask, window, {"x", "mask"})
+    assert all(np.isfinite(array).all() for array in (sums, *gradients))
+
+
+def test_an_image_without_pixels_has_a_border():
+    x, window = np.ones((2, 3, 0, 4)), Window((4, 1), pad=(2, 0))
+    weight = np.ones((5, 3, 4, 1))
+    (y,) = compare("convolution", x, weight, np.ones(5), window, 1)
+    compare("convolution_grad", y, x, weight, window, 1, {"x", "weight", "bias"})
 
 
 # ---------------------------------------------------------------------------------------------

@@ -62,8 +62,9 @@ def convolution_grad(
     need: Collection[str],
 ) -> tuple[Gradient, Gradient, Gradient]:
     """Fast form of `segaware_np.ops.convolution.convolution_grad`."""
-    turned = _turn(weight, window, groups)
-    if turned is None or "x" not in need:
+    # On an image without pixels the window that is turned round may not find room.
+    turned = _turn(weight, window, groups) if "x" in need and x.size else None
+    if turned is None:
         dx, _, dweight, dbias = _backward(dy, x, None, weight, window, groups, need)
     else:
         dx = _forward(dy, None, turned[0], None, turned[1], groups)

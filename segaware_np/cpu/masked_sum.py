@@ -4,8 +4,9 @@ With X what a block of windows sees, D the banded matrix of its weights and Y it
 ``Y = X D^T``, and as for any matrix product ``dD = dY^T X`` and ``dX = dY D``. Of dD the bands are
 kept; in dX a pixel gathers from all blocks that see it.
 
-The zeros of D would carry a NaN or an infinity to windows that do not see it: such images take
-another road, and so do those of a few channels, for which no matrix is worth writing.
+The zeros of D, and those around an image, would carry a NaN or an infinity to windows that do not
+see it: such sums are left to the plain formula. Images of a few channels, for which no matrix is
+worth writing, take another road.
 """
 
 from __future__ import annotations
@@ -29,8 +30,23 @@ Job = tuple[int, Rows]
 def masked_sum(x: np.ndarray, mask: np.ndarray, window: Window) -> np.ndarray:
     """Fast form of `segaware_np.ops.masked_sum.masked_sum`."""
     few = x.shape[1] < _FEW and window.dilation[1] > window.stride[1]
-    if few or not _suit(x):
-        return _strided_sum(x, mask, window)
+    with np.errstate(over="ignore", invalid="ignore"):
+        y = (_strided_sum if few else _banded_sum)(x, mask, window)
+    return y if _finite(y) else plain.masked_sum(x, mask, window)
+
+
+def masked_sum_grad(
+    dy: np.ndarray, x: np.ndarray, mask: np.ndarray, window: Window, need: Collection[str]
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Fast form of `segaware_np.ops.masked_sum.masked_sum_grad`."""
+    if not _finite(dy, x):
+        return plain.masked_sum_grad(dy, x, mask, window, need)
+    banded = Banded(window, x.shape[2:], x.dtype)
+    dx = _x_grad(dy, mask, banded, x.shape) if "x" in need else None
+    return dx, _mask_grad(dy, x, banded, mask.shape) if "mask" in need else None
+
+
+def _banded_sum(x: np.ndarray, mask: np.ndarray, window: Window) -> np.ndarray:
     banded = Banded(window, x.shape[2:], x.dtype)
     y = np.empty((*x.shape[:2], *mask.shape[2:]), x.dtype)
 
@@ -46,20 +62,7 @@ def masked_sum(x: np.ndarray, mask: np.ndarray, window: Window) -> np.ndarray:
     return y
 
 
-def masked_sum_grad(
-    dy: np.ndarray, x: np.ndarray, mask: np.ndarray, window: Window, need: Collection[str]
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Fast form of `segaware_np.ops.masked_sum.masked_sum_grad`."""
-    if not _suit(dy, x):
-        return plain.masked_sum_grad(dy, x, mask, window, need)
-    banded = Banded(window, x.shape[2:], x.dtype)
-    dx = _x_grad(dy, mask, banded, x.shape) if "x" in need else None
-    return dx, _mask_grad(dy, x, banded, mask.shape) if "mask" in need else None
-
-
-def _x_grad(
-    dy: np.ndarray, mask: np.ndarray, banded: Banded, shape: tuple[int, ...]
-) -> np.ndarray:
+def _x_grad(dy: np.ndarray, mask: np.ndarray, banded: Banded, shape: tuple[int, ...]) -> np.ndarray:
     dx = np.zeros(shape, dy.dtype)
 
     def work(job: Job) -> tuple[Index, np.ndarray]:
@@ -80,9 +83,7 @@ def _x_grad(
     return dx
 
 
-def _mask_grad(
-    dy: np.ndarray, x: np.ndarray, banded: Banded, shape: tuple[int, ...]
-) -> np.ndarray:
+def _mask_grad(dy: np.ndarray, x: np.ndarray, banded: Banded, shape: tuple[int, ...]) -> np.ndarray:
     dmask = np.empty(shape, x.dtype)
 
     def work(job: Job) -> None:
@@ -127,7 +128,6 @@ def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.matmul(a, b, out=out)
 
 
-def _suit(*arrays: np.ndarray) -> bool:
-    """Whether there is something to sum, and no NaN and no infinity."""
+def _finite(*arrays: np.ndarray) -> bool:
     with np.errstate(over="ignore", invalid="ignore"):
-        return all(array.size > 0 and np.isfinite(array.sum()) for array in arrays)
+        return all(np.isfinite(array.sum()) for array in arrays)

@@ -77,8 +77,9 @@ def exponential_mask_grad(
     dmask: Array, distance: Array, scale: Array | float, mask: Array
 ) -> tuple[Array, Array]:
     """Plain formula of `exponential_mask_backward`."""
-    _, finite = _split(distance)
+    removed, finite = _split(distance)
     g = mask * dmask
+    g[removed] = 0  # a removed distance is no variable, not even where dmask is NaN
     return -scale * g, -(finite * g).sum()
 
 
