@@ -236,7 +236,7 @@ def _place(frames: list[str]) -> str | None:
             return "BLAS"
         if "numpy" in frame and ".so" in frame:
             return "NumPy"
-        if "threading.py" in frame or "futures/thread.py" in frame:
+        if "lock_PyThread_acquire_lock" in frame:  # for another thread to end its job
             return None
         if ".py:" in frame or "python" in frame:
             return "interpreter"
