@@ -166,25 +166,63 @@ def _processor() -> str:
 def compare(
     running: dict[str, Worker], cases: Sequence[Case], rounds: int, peak: float
 ) -> Iterator[str]:
-    """A table for each task: milliseconds, minimum and median, and the ratio to ours."""
+    """What ours costs against a plain convolution and saves against the others; all times."""
+    names = [n for n in CONTENDERS if CONTENDERS[n][0] in running]
+    measured: dict[tuple[str, Case], dict[str, list[float]]] = {}
     for task in TASKS:
-        names = [n for n in CONTENDERS if CONTENDERS[n][0] in running]
-        if task not in TASKS[:2]:
-            names = [n for n in names if n not in UNMASKED]
-        yield f"\n### {task.capitalize()}\n\nMilliseconds: minimum (median); times ours.\n"
-        yield from _row(["", "product alone", *names])
-        yield from _row(["---"] * (len(names) + 2))
+        masked = [n for n in names if task in TASKS[:2] or n not in UNMASKED]
         for case in cases:
-            seconds = take_turns(running, case, task, names, rounds)
-            best = min(seconds["ours"])
-            cells = [
-                f"{1e3 * min(s):.1f} ({1e3 * statistics.median(s):.1f})"
-                + ("" if name == "ours" else f" ×{min(s) / best:.2f}")
-                for name, s in seconds.items()
-            ]
-            products = 3 if "backward" in task else 1
-            yield from _row([str(case), f"{1e-6 * products * case.flops / peak:.1f}", *cells])
-            print(f"{task}: {case}:", *map(" ".join, zip(names, cells, strict=True)), sep="\n  ")
+            seconds = take_turns(running, case, task, masked, rounds)
+            measured[task, case] = seconds
+            print(
+                f"{task}: {case}:", *(f"  {n}: {_times(s)}" for n, s in seconds.items()), sep="\n"
+            )
+    if len(names) > 1:
+        yield from _in_short(measured, cases)
+    for task in TASKS:
+        columns = list(measured[task, cases[0]])
+        yield f"\n### {task.capitalize()}\n\nMilliseconds: minimum (median).\n"
+        yield from _row(["", "product alone", *columns])
+        yield from _row(["---"] * (len(columns) + 2))
+        for case in cases:
+            floor = 1e-6 * (3 if "backward" in task else 1) * case.flops / peak
+            yield from _row(
+                [str(case), f"{floor:.1f}", *map(_times, measured[task, case].values())]
+            )
+
+
+def _in_short(
+    measured: dict[tuple[str, Case], dict[str, list[float]]], cases: Sequence[Case]
+) -> Iterator[str]:
+    """Ratios of medians."""
+    yield (
+        "\n### In short\n\nRatios of medians. With the mask given, ours over PyTorch's plain `conv2d`, "
+        "which knows no mask (the faster of two layouts). With the mask computed from an embedding "
+        "of 64 channels, PyTorch's composition and its fastest form over ours.\n"
+    )
+    given = [f"ours / conv2d, {task}" for task in TASKS[:2]]
+    computed = [
+        f"{what} / ours, {task}" for task in TASKS[2:] for what in ("composition", "fastest")
+    ]
+    yield from _row(["", *given, *computed])
+    yield from _row(["---"] * 7)
+    for case in cases:
+        cells = []
+        for task in TASKS:
+            median = {n: statistics.median(s) for n, s in measured[task, case].items()}
+            ours = median.pop("ours")
+            if task in TASKS[:2]:
+                cells.append(f"{ours / min(median[n] for n in UNMASKED):.2f}")
+            else:
+                cells += [
+                    f"{median['composition'] / ours:.1f}",
+                    f"{min(median.values()) / ours:.1f}",
+                ]
+        yield from _row([str(case), *cells])
+
+
+def _times(seconds: Sequence[float]) -> str:
+    return f"{1e3 * min(seconds):.1f} ({1e3 * statistics.median(seconds):.1f})"
 
 
 def memory(threads: int, cases: Sequence[Case], libraries: Sequence[str]) -> Iterator[str]:
@@ -216,7 +254,7 @@ def filters(running: dict[str, Worker], rounds: int) -> Iterator[str]:
     for task in ("bilateral filter", "mean field"):
         names = ["ours", "unfold"] if "torch" in running else ["ours"]
         seconds = take_turns(running, Filters(), task, names, max(2, rounds // 2))
-        cells = [f"{1e3 * min(s):.0f} ({1e3 * statistics.median(s):.0f})" for s in seconds.values()]
+        cells = [*map(_times, seconds.values())]
         yield from _row([task, *cells, *[""] * (2 - len(cells))])
 
 
@@ -229,11 +267,7 @@ def training(running: dict[str, Worker], rounds: int, threads: int) -> Iterator[
     yield from _row(["---"] * (1 + len(names) + len(places)))
     for step in STEPS:
         seconds = take_turns(running, step, TASK, names, max(3, rounds // 2))
-        best = min(seconds["ours"])
-        cells = [
-            f"{1e3 * min(s):.0f} ({1e3 * statistics.median(s):.0f}) ×{min(s) / best:.2f}"
-            for s in seconds.values()
-        ]
+        cells = [*map(_times, seconds.values())]
         shares = profile(step, threads) or {}
         cells += [f"{shares[p]:.0%}" if p in shares else "no py-spy" for p in places]
         yield from _row([str(step), *cells])
