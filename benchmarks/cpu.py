@@ -197,8 +197,8 @@ def _in_short(
     """Ratios of medians."""
     yield (
         "\n### In short\n\nRatios of medians. With the mask given, ours over PyTorch's plain "
-        "`conv2d`, which knows no mask (the faster of two layouts). With the mask computed from an embedding "
-        "of 64 channels, PyTorch's composition and its fastest form over ours.\n"
+        "`conv2d`, which knows no mask (the faster of two layouts). With the mask computed from an "
+        "embedding of 64 channels, PyTorch's composition and its fastest form over ours.\n"
     )
     given = [f"ours / conv2d, {task}" for task in TASKS[:2]]
     computed = [
