@@ -1,48 +1,54 @@
 // Columns: the windows of an image written out, and everything that is a sum over them.
 //
 //   x, dx    (N, C, H, W)              mask, dmask  (N, K, Ho, Wo), shared by all channels
-//   columns  (N, C, K, Ho, Wo)         delta_k      offset k of the window
+//   columns  (C, K, N, Ho, Wo)         delta_k      offset k of the window
+//
+// The windows of all samples lie side by side, so that the columns of a batch are one matrix
+// (C*K x windows). (N, C, K, Ho, Wo) is the same of a single sample that has N*C channels.
 #include "common.cuh"
 
-// columns[n,c,k,p] = x[n,c,p+delta_k], times mask[n,k,p] if MASKED; 0 outside the image.
+// columns[c,k,n,p] = x[n,c,p+delta_k], times mask[n,k,p] if MASKED; 0 outside the image.
 //
-// Only the windows first ... first+count-1 are written, into (planes, K, count), so that the
-// columns of a large image can be made a piece at a time. planes = N * channels.
+// Only the windows first ... first+count-1 of each sample are written, into
+// (channels, K, batch, count), so that the columns of a large image can be made a piece at a time.
 template <typename T, bool MASKED>
 __global__ void im2col(const T* __restrict__ x, const T* __restrict__ mask,
-                       T* __restrict__ columns, Window window, Index planes, int channels,
+                       T* __restrict__ columns, Window window, Index batch, Index channels,
                        int first, int count) {
-  for (Index i = first_item(); i < planes * count; i += item_step()) {
-    const Index plane = i / count;
-    const int at = i % count, p = first + at;
+  const Index row = batch * count;
+  for (Index i = first_item(); i < channels * row; i += item_step()) {
+    const Index c = i / row, at = i % row, n = at / count;
+    const int p = first + (int)(at % count);
     const Place corner = window.corner(p);
-    const T* image = x + plane * window.pixels();
-    const T* weight = mask + plane / channels * window.size() * window.windows() + p;
-    T* column = columns + plane * window.size() * count + at;
-    for (int row = 0, k = 0; row < window.kernel_h; ++row)
+    const T* image = x + (n * channels + c) * window.pixels();
+    const T* weight = mask + n * window.size() * window.windows() + p;
+    T* column = columns + c * window.size() * row + at;
+    for (int r = 0, k = 0; r < window.kernel_h; ++r)
       for (int col = 0; col < window.kernel_w; ++col, ++k) {
-        const int q = window.neighbour(corner, row, col);
+        const int q = window.neighbour(corner, r, col);
         T value = q < 0 ? T(0.f) : image[q];
         if (MASKED) value = T(widen(value) * widen(weight[(Index)k * window.windows()]));
-        column[(Index)k * count] = value;
+        column[k * row] = value;
       }
   }
 }
 
 // The adjoint of the columns without a mask: dx[n,c,q] = sum over the windows p that see q
-// under their offset k of columns[n,c,k,p].
+// under their offset k of columns[c,k,n,p].
 template <typename T>
 __global__ void col2im(const T* __restrict__ columns, T* __restrict__ dx, Window window,
-                       Index planes) {
-  const int windows = window.windows(), size = window.size();
-  for (Index i = first_item(); i < planes * window.pixels(); i += item_step()) {
-    const int q = i % window.pixels(), y = q / window.width, x = q % window.width;
-    const T* column = columns + i / window.pixels() * size * windows;
+                       Index batch, Index channels) {
+  const int pixels = window.pixels();
+  const Index row = batch * window.windows();
+  for (Index i = first_item(); i < batch * channels * pixels; i += item_step()) {
+    const int q = i % pixels, y = q / window.width, x = q % window.width;
+    const Index n = i / pixels / channels, c = i / pixels % channels;
+    const T* column = columns + c * window.size() * row + n * window.windows();
     Accumulator<T> sum = 0;
-    for (int row = 0, k = 0; row < window.kernel_h; ++row)
+    for (int r = 0, k = 0; r < window.kernel_h; ++r)
       for (int col = 0; col < window.kernel_w; ++col, ++k) {
-        const int p = window.seen_from(y, x, row, col);
-        if (p >= 0) sum += widen(column[(Index)k * windows + p]);
+        const int p = window.seen_from(y, x, r, col);
+        if (p >= 0) sum += widen(column[k * row + p]);
       }
     dx[i] = T(sum);
   }
@@ -50,8 +56,8 @@ __global__ void col2im(const T* __restrict__ columns, T* __restrict__ dx, Window
 
 // Both gradients of masked columns, in one pass over the gradient of the columns:
 //
-//   dx[n,c,q]     = sum_k mask[n,k,p] * columns[n,c,k,p]
-//   dmask[n,k,p] += sum_c columns[n,c,k,p] * x[n,c,q]          q = p + delta_k
+//   dx[n,c,q]     = sum_k mask[n,k,p] * columns[c,k,n,p]
+//   dmask[n,k,p] += sum_c columns[c,k,n,p] * x[n,c,q]          q = p + delta_k
 //
 // Of the windows at most one sees pixel q under offset k, and under k a window sees at most one
 // pixel. So whoever owns q owns the entries (k, p) that lead to it, too. A block owns 32 pixels,
@@ -77,13 +83,16 @@ __global__ void masked_columns_backward(const T* __restrict__ columns, const T* 
   const int lane = threadIdx.x % LANES, warp = threadIdx.x / LANES, warps = blockDim.x / LANES;
   const int windows = window.windows(), size = window.size(), pixels = window.pixels();
   const int tiles = (pixels + LANES - 1) / LANES;
+  const Index row = SPREAD ? 0 : batch * windows;                 // to the next offset
+  const Index step = SPREAD ? windows : size * row;               // to the next channel
+  const Index sample = (Index)(SPREAD ? channels : 1) * windows;  // to the next sample
   for (Index tile = blockIdx.x; tile < batch * tiles; tile += gridDim.x) {
     const Index n = tile / tiles;
     const int q = tile % tiles * LANES + lane;
     auto window_of = [&](int k) {
       if (q >= pixels || k >= size) return -1;
-      const int row = k / window.kernel_w, col = k % window.kernel_w;
-      return window.seen_from(q / window.width, q % window.width, row, col);
+      const int r = k / window.kernel_w, col = k % window.kernel_w;
+      return window.seen_from(q / window.width, q % window.width, r, col);
     };
     for (int round = 0; round < channels; round += warps * CHANNELS) {
       const int c0 = round + warp * CHANNELS, count = min(CHANNELS, channels - c0);
@@ -100,8 +109,7 @@ __global__ void masked_columns_backward(const T* __restrict__ columns, const T* 
           A share = 0;
           if (p >= 0) {
             const A weight = dx ? widen(mask[(n * size + k) * windows + p]) : A(0);
-            const Index step = (Index)(SPREAD ? 1 : size) * windows;  // to the next channel
-            const T* column = columns + plane * step + (SPREAD ? 0 : (Index)k * windows) + p;
+            const T* column = columns + c0 * step + k * row + n * sample + p;
 #pragma unroll
             for (int c = 0; c < CHANNELS; ++c)
               if (c < count) {

@@ -164,13 +164,6 @@ def launch(
         function((min(-(-work // block), MAX_BLOCKS),), (block,), tuple(values))
 
 
-@cache
-def cache_bytes(device: int) -> int:
-    """Return the size of a device's second-level cache: pieces that fit it are worth making."""
-    cupy = require("cupy", extra="gpu")
-    return int(cupy.cuda.Device(device).attributes["L2CacheSize"])
-
-
 def _spelled(value: Any) -> str:
     """Return a template argument as C++ writes it."""
     if isinstance(value, np.dtype):

@@ -248,7 +248,7 @@ def _way(bench: Bench) -> Any:
     implicit = 0 if bench.random.integers(2) else 128
     room = int(bench.random.choice([1, 2000, 10**6]))
     module = import_module("segaware_np.gpu.convolution")
-    return patch.multiple(module, IMPLICIT_CHANNELS=implicit, _room=lambda x: room)
+    return patch.multiple(module, IMPLICIT_CHANNELS=implicit, PIECE_BYTES=room)
 
 
 def check_masked_sum(bench: Bench) -> None:

@@ -43,7 +43,7 @@ def run_im2col(code: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     want = columns.im2col(x, window)
     have = fake_cupy.empty(want.shape, "f")
     count = want.shape[3] * want.shape[4]
-    arguments = (np.int64(6), np.int32(3), np.int32(0), np.int32(count))
+    arguments = (np.int64(1), np.int64(6), np.int32(0), np.int32(count))
     struct = window_struct(window, (4, 5))
     kernel = module(code, "im2col<float, false>")
     kernel((3,), (64,), (fake_cupy.asarray(x), np.uintp(0), have, struct, *arguments))
@@ -92,7 +92,7 @@ def run_huge_plane(code: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """im2col of one corner of three huge planes, all of it padding: nothing of them is read."""
     window = Window(1, stride=40000, pad=1)
     have = fake_cupy.empty((3, 1), "f")
-    arguments = (np.int64(3), np.int32(3), np.int32(0), np.int32(1))
+    arguments = (np.int64(1), np.int64(3), np.int32(0), np.int32(1))
     struct = window_struct(window, (40000, 40000))
     kernel = module(code, "im2col<float, false>")
     kernel((1,), (32,), (fake_cupy.empty((1,), "f"), np.uintp(0), have, struct, *arguments))
@@ -140,15 +140,15 @@ class Bug:
 
 
 BUGS = {
-    "off by one": Bug("im2col", "i < planes * count;", "i <= planes * count;", "written outside"),
+    "off by one": Bug("im2col", "i < channels * row;", "i <= channels * row;", "written outside"),
     "write past the end": Bug(
         "im2col",
-        "column[(Index)k * count] =",
-        "column[(Index)(k + 1) * count] =",
+        "column[k * row] =",
+        "column[(k + 1) * row] =",
         "written outside",
     ),
     "write before the start": Bug(
-        "im2col", "column[(Index)k * count] =", "column[(Index)k * count - 3] =", "written outside"
+        "im2col", "column[k * row] =", "column[k * row - 3] =", "written outside"
     ),
     "read past the image": Bug(
         "im2col", "(unsigned)y < (unsigned)height", "y >= 0 && y <= height", "wrong result"
@@ -165,8 +165,8 @@ BUGS = {
     ),
     "int32 overflow": Bug(
         "huge_plane",
-        "x + plane * window.pixels()",
-        "x + (int)plane * window.pixels()",
+        "(n * channels + c) * window.pixels()",
+        "(int)(n * channels + c) * window.pixels()",
         "signed integer overflow",
         "address",
     ),

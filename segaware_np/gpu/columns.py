@@ -13,39 +13,43 @@ from segaware_np.xp import Array, array_module
 
 def im2col(x: Array, window: Window) -> Array:
     """Fast form of `segaware_np.ops.columns.im2col`."""
-    count = window.output_shape(x.shape[2:])
-    cols = masked_columns(x, None, window, 0, count[0] * count[1])
-    return cols.reshape(*cols.shape[:3], *count)
+    n, c, *shape = x.shape
+    count = window.output_shape(shape)
+    cols = masked_columns(x.reshape(1, n * c, *shape), None, window, 0, count[0] * count[1])
+    return cols.reshape(n, c, window.size, *count)
 
 
 def col2im(cols: Array, shape: Pair, window: Window) -> Array:
     """Fast form of `segaware_np.ops.columns.col2im`."""
-    x = array_module(cols).empty((*cols.shape[:2], *shape), cols.dtype)
+    n, c, *_ = cols.shape
+    x = array_module(cols).empty((1, n * c, *shape), cols.dtype)
     gather_columns(cols, x, window)
-    return x
+    return x.reshape(n, c, *shape)
 
 
 def gather_columns(cols: Array, x: Array, window: Window) -> None:
-    """Do `col2im` into an image that is there, contiguous."""
+    """Write the adjoint of `masked_columns` without a mask, of all windows, to `x`, contiguous."""
+    n, c, *shape = x.shape
     launch(
         "col2im",
         (cols.dtype,),
         x.size,
         array_module(cols).ascontiguousarray(cols),
         x,
-        window_struct(window, x.shape[2:]),
-        np.int64(x.shape[0] * x.shape[1]),
+        window_struct(window, shape),
+        np.int64(n),
+        np.int64(c),
     )
 
 
 def masked_columns(x: Array, mask: Array | None, window: Window, first: int, count: int) -> Array:
-    """Return columns, times the mask, of the windows `first` to ``first + count``.
+    """Return columns, times the mask, of the windows `first` to ``first + count`` of each sample.
 
-    x (N, C, H, W), mask (N, K, Ho, Wo) or None -> (N, C, K, count)
+    x (N, C, H, W), mask (N, K, Ho, Wo) or None -> (C, K, N, count)
     """
     xp = array_module(x)
     n, c, *shape = x.shape
-    cols = xp.empty((n, c, window.size, count), x.dtype)
+    cols = xp.empty((c, window.size, n, count), x.dtype)
     launch(
         "im2col",
         (x.dtype, mask is not None),
@@ -54,8 +58,8 @@ def masked_columns(x: Array, mask: Array | None, window: Window, first: int, cou
         None if mask is None else xp.ascontiguousarray(mask),
         cols,
         window_struct(window, shape),
-        np.int64(n * c),
-        np.int32(c),
+        np.int64(n),
+        np.int64(c),
         np.int32(first),
         np.int32(count),
     )
@@ -73,7 +77,7 @@ def masked_columns_grad(
 ) -> None:
     """Write the gradient of x into `dx`, and add that of the mask to `dmask`; None: not needed.
 
-    dcols (N, C, K, Ho, Wo), or with `spread` (N, C, Ho, Wo) standing for every k; x and dx
+    dcols (C, K, N, Ho, Wo), or with `spread` (N, C, Ho, Wo) standing for every k; x and dx
     (N, C, H, W); dmask (N, K, Ho, Wo) in the precision of sums (`sum_dtype`). Both contiguous.
     """
     xp = array_module(x)

@@ -2,13 +2,14 @@
 
 * `_implicit`: one kernel reads image, mask and weights and writes the output; no columns at all.
   For few channels.
-* `_columns`: columns made a piece at a time, each piece small enough to stay in the GPU's cache
-  until the matrix product reads it. For many channels.
+* `_columns`: columns made a piece at a time, each followed by its matrix product. For many
+  channels.
 * `_product_first`: since the mask does not depend on the channel, ``y = sum_k m_k shift_k(W_k x)``:
   the product over channels comes first, the masked sum of its shifted results after it. For many
   channels in and few out.
 
-The backward pass makes columns anew, piece by piece, and hands each piece on while it is warm.
+The backward pass makes columns anew, piece by piece: of some channels and all windows for the
+gradients of image and mask, of all channels and some windows for that of the weights.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ from segaware_np.gpu.columns import (
 )
 from segaware_np.gpu.geometry import window_struct
 from segaware_np.gpu.numbers import sum_dtype
-from segaware_np.kernels import cache_bytes, launch
+from segaware_np.gpu.products import products
+from segaware_np.kernels import launch
 from segaware_np.window import Window
 from segaware_np.xp import Array, array_module
 
 IMPLICIT_CHANNELS = 128  # most channels (in and out, of a group) for which columns do not pay
+PIECE_BYTES = 1 << 27  # most columns at a time: work that outlasts the launches of a piece
 _TILE_WINDOWS = 128  # windows of a tile and threads of a block, as in convolution.cu
 
 
@@ -122,19 +125,15 @@ def _on_tensor_cores(x: Array) -> bool:
 def _columns(
     x: Array, mask: Array | None, weight: Array, bias: Array | None, window: Window, groups: int
 ) -> Array:
-    xp = array_module(x)
-    n, c, *shape = x.shape
+    n, _, *shape = x.shape
     count = window.output_shape(shape)
-    windows = count[0] * count[1]
     taps = weight.reshape(groups, weight.shape[0] // groups, -1)
-    y = xp.empty((n, weight.shape[0], windows), x.dtype)
-    column_bytes = c * window.size * x.dtype.itemsize
-    for some, part in _pieces(n, windows, column_bytes, _room(x)):
-        cols = masked_columns(
-            x[some], _part(mask, some), window, part.start, part.stop - part.start
-        )
-        product = xp.matmul(taps, cols.reshape(len(cols), groups, -1, cols.shape[-1]))
-        y[some, :, part] = product.reshape(len(cols), -1, cols.shape[-1])
+    y = array_module(x).empty((n, weight.shape[0], count[0] * count[1]), x.dtype)
+    for some, part, cols in _column_pieces(x, mask, window):
+        samples, windows = cols.shape[2:]
+        product = products(taps, cols.reshape(groups, -1, samples * windows))
+        y[some, :, part] = product.reshape(-1, samples, windows).swapaxes(0, 1)
+        del cols, product  # before the next piece is made
     if bias is not None:
         y += bias[:, None]
     return y.reshape(n, weight.shape[0], *count)
@@ -146,13 +145,11 @@ def _product_first(
     xp = array_module(x)
     n, c, *shape = x.shape
     outputs, pixels = weight.shape[0], shape[0] * shape[1]
-    taps = weight.reshape(outputs, c, window.size).transpose(0, 2, 1)
-    taps = xp.ascontiguousarray(taps).reshape(-1, c)
+    taps = weight.reshape(outputs, c, window.size).transpose(0, 2, 1).reshape(1, -1, c)
     y = xp.empty((n, outputs, *mask.shape[2:]), x.dtype)
-    sample_bytes = outputs * window.size * pixels * x.dtype.itemsize
-    for some, _ in _pieces(n, 1, sample_bytes, _room(x)):
-        products = xp.matmul(taps, x[some].reshape(-1, c, pixels))
-        images = products.reshape(-1, outputs, window.size, *shape)
+    for some, _ in _pieces(n, 1, outputs * window.size * pixels * x.dtype.itemsize):
+        images = products(taps, x[some].reshape(-1, c, pixels))
+        images = images.reshape(-1, outputs, window.size, *shape)
         y[some] = sum_offsets(images, mask[some], window)
     if bias is not None:
         y += bias[:, None, None]
@@ -168,60 +165,95 @@ def _backward(
     groups: int,
     need: frozenset[str],
 ) -> tuple[Array | None, Array | None, Array | None, Array | None]:
+    exact, dx, dmask, dweight, dbias = sum_dtype(x.dtype), None, None, None, None
+    if need & {"x", "mask"}:
+        dx, dmask = _image_grad(dy, x, mask, weight, window, groups, need)
+    if "weight" in need:
+        dweight = _weight_grad(dy, x, mask, weight, window, groups)
+    if "bias" in need:  # in two steps: the first has enough sums to keep a whole GPU busy
+        dbias = dy.sum((2, 3), dtype=exact).sum(0).astype(x.dtype, copy=False)
+    return dx, dmask, dweight, dbias
+
+
+def _image_grad(
+    dy: Array,
+    x: Array,
+    mask: Array | None,
+    weight: Array,
+    window: Window,
+    groups: int,
+    need: frozenset[str],
+) -> tuple[Array | None, Array | None]:
     xp = array_module(x)
-    n, shape = x.shape[0], x.shape[2:]
+    n, _, *shape = x.shape
     windows = dy.shape[2] * dy.shape[3]
-    exact = sum_dtype(x.dtype)
     dx = xp.empty(x.shape, x.dtype) if "x" in need else None
-    dmask = xp.zeros(mask.shape, exact) if mask is not None and "mask" in need else None
+    dmask = None
+    if mask is not None and "mask" in need:
+        dmask = xp.zeros(mask.shape, sum_dtype(x.dtype))
     # Channels by their place in a group: a piece takes the same channels of every group.
     outputs, channels = weight.shape[0] // groups, weight.shape[1]
     taps = weight.reshape(groups, outputs, channels, window.size)
-    dtaps = xp.zeros(taps.shape, exact) if "weight" in need else None
     image = x.reshape(n, groups, channels, *shape)
     outer = dy.reshape(n, groups, outputs, windows)
-
-    channel_bytes = groups * window.size * windows * x.dtype.itemsize
-    for some, part in _pieces(n, channels, channel_bytes, _room(x)):
+    for some, part in _pieces(n, channels, groups * window.size * windows * x.dtype.itemsize):
         piece = image[some, :, part]
-        count = piece.shape[0]
-        piece = piece.reshape(count, -1, *shape)
-        if dx is not None or dmask is not None:
-            transposed = taps[:, :, part].reshape(groups, outputs, -1).swapaxes(1, 2)
-            dcols = xp.matmul(transposed, outer[some])
-            dcols = dcols.reshape(count, -1, window.size, *dy.shape[2:])
-            target = None if dx is None else dx.reshape(image.shape)[some, :, part]
-            with _contiguous(target, piece.shape) as found:
-                if mask is None:
-                    gather_columns(dcols, found, window)
-                else:
-                    dmask_part = _part(dmask, some)
-                    masked_columns_grad(dcols, piece, mask[some], found, dmask_part, window)
-        if dtaps is not None:
-            cols = masked_columns(piece, _part(mask, some), window, 0, windows)
-            cols = cols.reshape(count, groups, -1, windows)
-            product = xp.matmul(outer[some], cols.swapaxes(2, 3))
-            dtaps[:, :, part] += product.sum(0, dtype=exact).reshape(
-                groups, outputs, -1, window.size
-            )
-    return (
-        dx,
-        None if dmask is None else dmask.astype(x.dtype, copy=False),
-        None if dtaps is None else dtaps.reshape(weight.shape).astype(x.dtype, copy=False),
-        dy.sum((0, 2, 3)) if "bias" in need else None,
-    )
+        piece = piece.reshape(len(piece), -1, *shape)
+        transposed = taps[:, :, part].reshape(groups, outputs, -1).swapaxes(1, 2)
+        dcols = products(transposed, _side_by_side(outer[some]))
+        target = None if dx is None else dx.reshape(image.shape)[some, :, part]
+        with _contiguous(target, piece.shape) as found:
+            if mask is None:
+                gather_columns(dcols, found, window)
+            else:
+                masked_columns_grad(dcols, piece, mask[some], found, _part(dmask, some), window)
+        del dcols  # before the next piece is made
+    return dx, None if dmask is None else dmask.astype(x.dtype, copy=False)
 
 
-def _pieces(samples: int, items: int, item_bytes: int, room: int) -> Iterator[tuple[slice, slice]]:
+def _weight_grad(
+    dy: Array, x: Array, mask: Array | None, weight: Array, window: Window, groups: int
+) -> Array:
+    outputs = weight.shape[0] // groups
+    outer = dy.reshape(len(dy), groups, outputs, dy.shape[2] * dy.shape[3])
+    dtaps = array_module(x).zeros((groups, outputs, weight[0].size), sum_dtype(x.dtype))
+    for some, part, cols in _column_pieces(x, mask, window):
+        cols = cols.reshape(groups, weight[0].size, -1)
+        dtaps += products(_side_by_side(outer[some, ..., part]), cols.swapaxes(1, 2))
+        del cols  # before the next piece is made
+    return dtaps.reshape(weight.shape).astype(x.dtype, copy=False)
+
+
+def _side_by_side(matrices: Array) -> Array:
+    """Return (N, groups, O, windows) as (groups, O, N windows), like columns."""
+    n, groups, outputs, windows = matrices.shape
+    return matrices.transpose(1, 2, 0, 3).reshape(groups, outputs, n * windows)
+
+
+def _column_pieces(
+    x: Array, mask: Array | None, window: Window
+) -> Iterator[tuple[slice, slice, Array]]:
+    """Make masked columns of some samples and windows after others."""
+    n, c, *shape = x.shape
+    count = window.output_shape(shape)
+    for some, part in _pieces(n, count[0] * count[1], c * window.size * x.dtype.itemsize):
+        length = part.stop - part.start
+        yield some, part, masked_columns(x[some], _part(mask, some), window, part.start, length)
+
+
+def _pieces(samples: int, items: int, item_bytes: int) -> Iterator[tuple[slice, slice]]:
     """Cut samples x items into pieces that fit: whole samples together, or parts of one."""
-    fitting = max(1, room // max(1, item_bytes))
-    together = max(1, fitting // max(1, items))
-    for n in range(0, samples, together):
-        for first in range(0, items, fitting):
-            yield (
-                slice(n, min(n + together, samples)),
-                slice(first, min(first + fitting, items)),
-            )
+    fitting = max(1, PIECE_BYTES // max(1, item_bytes))
+    for some in _cut(samples, max(1, fitting // max(1, items))):
+        for part in _cut(items, fitting):
+            yield some, part
+
+
+def _cut(length: int, most: int) -> Iterator[slice]:
+    """Cut a length into as few parts as can be, none longer than `most`, as even as can be."""
+    step = -(-length // max(1, -(-length // most)))
+    for first in range(0, length, max(1, step)):
+        yield slice(first, min(first + step, length))
 
 
 @contextmanager
@@ -239,8 +271,3 @@ def _contiguous(target: Array | None, shape: tuple[int, ...]) -> Iterator[Array 
 
 def _part(array: Array | None, some: slice) -> Array | None:
     return None if array is None else array[some]
-
-
-def _room(x: Array) -> int:
-    """Bytes that a piece may take: half of the cache, the rest being for what goes with it."""
-    return cache_bytes(x.device.id) // 2
