@@ -75,7 +75,7 @@ __global__ void masked_columns_backward(const T* __restrict__ columns, const T* 
                                         Accumulator<T>* __restrict__ dmask, Window window,
                                         Index batch, int channels) {
   typedef Accumulator<T> A;
-  constexpr int CHANNELS = 8, OFFSETS = 8;
+  constexpr int CHANNELS = 8, OFFSETS = 9;  // of a warp; between two barriers
   // Two buffers: one is filled while slower warps still read the other.
   __shared__ A shares[2][OFFSETS][WARPS][LANES];
   int buffer = 0;

@@ -19,7 +19,6 @@ class Device:
     """A pretended device, or one that is not there."""
 
     compute_capability = "90"
-    attributes = {"L2CacheSize": 4096, "MultiProcessorCount": 4}  # noqa: RUF012 (as in CuPy)
 
     def __init__(self, id: int | None = None) -> None:
         self.id = current_device() if id is None else id
