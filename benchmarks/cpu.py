@@ -359,7 +359,7 @@ def main() -> None:
     lines = [
         "# Speed and memory on the CPU",
         "",
-        "Written by `python benchmarks/cpu.py`.",
+        f"Written by `python benchmarks/cpu.py` on {time.strftime('%Y-%m-%d')}.",
         "",
         *about,
     ]
