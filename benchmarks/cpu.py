@@ -181,7 +181,7 @@ def compare(
         yield from _in_short(measured, cases)
     for task in TASKS:
         columns = list(measured[task, cases[0]])
-        yield f"\n### {task.capitalize()}\n\nMilliseconds: minimum (median).\n"
+        yield f"\n## {task.capitalize()}\n\nMilliseconds: minimum (median).\n"
         yield from _row(["", "product alone", *columns])
         yield from _row(["---"] * (len(columns) + 2))
         for case in cases:
@@ -196,7 +196,7 @@ def _in_short(
 ) -> Iterator[str]:
     """Ratios of medians."""
     yield (
-        "\n### In short\n\nRatios of medians. With the mask given, ours over PyTorch's plain "
+        "\n## In short\n\nRatios of medians. With the mask given, ours over PyTorch's plain "
         "`conv2d`, which knows no mask (the faster of two layouts). With the mask computed from an "
         "embedding of 64 channels, PyTorch's composition and its fastest form over ours.\n"
     )
@@ -228,7 +228,7 @@ def _times(seconds: Sequence[float]) -> str:
 def memory(threads: int, cases: Sequence[Case], libraries: Sequence[str]) -> Iterator[str]:
     """Peak memory of each task beyond its inputs, in MB."""
     names = [n for n in ("ours", "conv2d", "composition") if CONTENDERS[n][0] in libraries]
-    yield "\n### Peak memory\n\nMB beyond inputs and what was held before, results included.\n"
+    yield "\n## Peak memory\n\nMB beyond inputs and what was held before, results included.\n"
     tasks = (TASKS[0], TASKS[3])
     yield from _row(["", *(f"{name}, {task}" for task in tasks for name in names)])
     yield from _row(["---"] * (len(names) * 2 + 1))
@@ -248,7 +248,7 @@ def memory(threads: int, cases: Sequence[Case], libraries: Sequence[str]) -> Ite
 def filters(running: dict[str, Worker], rounds: int) -> Iterator[str]:
     """The bilateral filter (NormConv with weights 1) and the mean-field CRF, as published."""
     CONTENDERS["unfold"] = ("torch", "unfold")
-    yield "\n### Filters, 13x13 with dilation 9, 21 classes, 321²; mean field: 5 iterations\n"
+    yield "\n## Filters, 13x13 with dilation 9, 21 classes, 321²; mean field: 5 iterations\n"
     yield from _row(["", "ours, ms", "PyTorch unfold, ms"])
     yield from _row(["---"] * 3)
     for task in ("bilateral filter", "mean field"):
@@ -260,7 +260,7 @@ def filters(running: dict[str, Worker], rounds: int) -> Iterator[str]:
 
 def training(running: dict[str, Worker], rounds: int, threads: int) -> Iterator[str]:
     """A training step of whole networks, and where the time of ours goes."""
-    yield "\n### Training steps\n\nBatch of one image, published networks, SGD; milliseconds.\n"
+    yield "\n## Training steps\n\nBatch of one image, published networks, SGD; milliseconds.\n"
     names = ["ours", "composition"] if "torch" in running else ["ours"]
     places = ("BLAS", "NumPy", "interpreter")
     yield from _row(["", *names, *(f"ours in {place}" for place in places)])
@@ -289,7 +289,7 @@ def accuracy(case: Case) -> Iterator[str]:
         results.append([y, *gradients, d, ops.distance_backward(mask, to_embedding)])
     names = ("y", "dx", "dm", "dW", "db", "distance", "de")
     errors = [np.abs(a - b).max() / np.abs(b).max() for a, b in zip(*results, strict=True)]
-    yield f"\n### Accuracy\n\nLargest error against float64, of the largest entry; {case}.\n"
+    yield f"\n## Accuracy\n\nLargest error against float64, of the largest entry; {case}.\n"
     yield from _row(names)
     yield from _row(["---"] * len(names))
     yield from _row([f"{error:.1e}" for error in errors])
@@ -326,7 +326,7 @@ def growth(threads: int, rounds: int, picture: Path) -> Iterator[str]:
             axis.legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(picture, dpi=110)
-    yield "\n### How the cost grows\n\nExponents fitted to the upper half of each sweep.\n"
+    yield "\n## How the cost grows\n\nExponents fitted to the upper half of each sweep.\n"
     yield f"![Time and memory against the size of the problem]({picture.name})\n"
     yield from _row(["against", "task", "time", "memory"])
     yield from _row(["---"] * 4)

@@ -139,11 +139,11 @@ class _Call:
         before = np.getbufsize()
         try:
             _inside.job = True
-            np.setbufsize(_BUFFER)
+            _set_buffers(_BUFFER)
             self._drain()
         finally:
             _inside.job = False
-            np.setbufsize(before)
+            _set_buffers(before)
             for busy in self._busy:
                 busy.acquire()
         if self._errors:
@@ -241,9 +241,16 @@ class _State:
         self.before = []
 
 
+def _set_buffers(size: int) -> None:
+    """Set the size of NumPy's buffers for this thread. NumPy 1 may lose such a setting when other
+    threads make one, and sums differ in their last bits with it: there it stays as it is."""
+    if not np.__version__.startswith("1."):
+        np.setbufsize(size)
+
+
 def _serve(calls: SimpleQueue[weakref.ref[_Call]]) -> None:
     _inside.job = True
-    np.setbufsize(_BUFFER)
+    _set_buffers(_BUFFER)
     while True:
         _help(calls.get())
 
