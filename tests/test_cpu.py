@@ -163,6 +163,25 @@ def test_masks(p, scale, scale_dtype):
         compare(f"{name}_grad", dmask, distance, scale, mask)
 
 
+@given(problems, st.sampled_from([1.0, 0.05, 0.0, -1.0]), st.booleans(), st.booleans())
+def test_local_masks(p, scale, normalized, remove):
+    scale, x = p.x.dtype.type(scale), np.nan_to_num(p.x)
+    how, name = ("L1", remove, remove), "normalized_mask" if normalized else "exponential_mask"
+    with np.errstate(all="ignore"):
+        d = PLAIN["distance"](x, p.window, *how)
+        expected = PLAIN[name](d, scale)
+        dmask = expected[..., ::-1].copy()
+        dd, ds = PLAIN[f"{name}_grad"](dmask, d, scale, expected)
+        mask, kept = cpu.local_mask(x, scale, p.window, normalized, *how)
+        back = cpu.local_mask_grad(
+            dmask, x, scale, mask, kept, p.window, normalized, *how, {"embedding", "scale"}
+        )
+        wanted = expected, PLAIN["distance_grad"](dd, x, p.window, *how), ds
+    for have, want in zip((mask, *back), wanted, strict=True):
+        np.testing.assert_allclose(have, want, rtol=1e-3, atol=1e-3)
+    assert kept is None
+
+
 @given(problems, st.integers(1, 2))
 def test_pixelwise_operations(p, filters):
     assume(p.x.shape[1])

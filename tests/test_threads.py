@@ -140,6 +140,15 @@ def blas_threads():
     return [library.num_threads for library in threads._state.libraries]
 
 
+@pytest.mark.skipif(np.__version__.startswith("1."), reason="NumPy 1 keeps its buffers")
+def test_jobs_have_small_buffers_and_the_caller_its_own_again():
+    before = np.getbufsize()
+    assert parallel(lambda _: np.getbufsize(), range(8)) == [threads._BUFFER] * 8 != [before] * 8
+    with pytest.raises(ZeroDivisionError):
+        parallel(lambda _: 1 // 0, range(2))
+    assert np.getbufsize() == before
+
+
 def test_blas_has_one_thread_inside_and_its_own_number_again_afterwards():
     pytest.importorskip("threadpoolctl")
     parallel(str, [1])

@@ -45,8 +45,8 @@ def local_mask_forward(
 ) -> tuple[Array, LocalMaskCache]:
     """Mask of an embedding, ``m = exp(-s d)``, where nobody asks for the distances d between.
 
-    `distance_forward`, and behind it `exponential_mask_forward` or `normalized_mask_forward`; on
-    a GPU one kernel does both, and the distances are never stored.
+    `distance_forward`, and behind it `exponential_mask_forward` or `normalized_mask_forward`; the
+    fast forms keep no distances: the mask replaces them, or one kernel makes it at once.
 
     Parameters
     ----------

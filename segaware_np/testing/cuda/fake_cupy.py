@@ -76,6 +76,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 (CuPy's name)
         if options.get("where", True) is not True:
             raise TypeError(f"cupy.{ufunc.__name__} takes no where=")
         if method != "__call__" and method not in UFUNC_METHODS.get(ufunc.__name__, ()):
+            # CuPy's own answer, word for word: what it refuses must fail here as well.
             raise NotImplementedError(f"`cupy_{ufunc.__name__}.{method}` is not supported yet")
         out = options.get("out")
         result = getattr(ufunc, method)(*_unbox(inputs), **_unbox(options))
