@@ -237,6 +237,16 @@ def test_what_is_not_finite_never_comes_out_at_the_other_edge(poison):
     assert not y[0, 0][~covers].any()
 
 
+@pytest.mark.parametrize("window", [Window.same(3), Window(3, stride=2, pad=1)])
+@pytest.mark.parametrize("norm", ["L1", "L2"])
+def test_a_nan_in_an_embedding_pulls_at_its_neighbours_only(window, norm):
+    e = np.random.default_rng(0).standard_normal((1, 2, 6, 7))
+    e[0, :, 2, 6] = np.nan  # at the right edge: in memory, the next row follows
+    how = e, window, norm, False, False
+    (d,) = compare("distance", *how)
+    compare("distance_grad", np.ones(d.shape), *how)
+
+
 def test_a_mask_has_no_say_beside_the_image():
     window = Window.same(3)
     x, mask = np.ones((1, 1, 4, 5)), np.ones((1, 9, 4, 5))
