@@ -33,7 +33,7 @@ def small_bands():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module("segaware_np.cpu.bands"), "_PIXELS", 6)
         patch.setattr(module("segaware_np.cpu.bands"), "_COLUMN_BYTES", 600)
-        patch.setattr(module("segaware_np.cpu.distance"), "_VALUES", 6)
+        patch.setattr(module("segaware_np.cpu.distance"), "_VALUES", 40)  # rows that meet
         patch.setattr(module("segaware_np.cpu.distance"), "_CHANNELS", 2)
         patch.setattr(module("segaware_np.cpu.distance"), "_SHARING", 3)
         patch.setattr(module("segaware_np.cpu.mask"), "_VALUES", 6)
@@ -239,12 +239,14 @@ def test_what_is_not_finite_never_comes_out_at_the_other_edge(poison):
 
 @pytest.mark.parametrize("window", [Window.same(3), Window(3, stride=2, pad=1)])
 @pytest.mark.parametrize("norm", ["L1", "L2"])
-def test_a_nan_in_an_embedding_pulls_at_its_neighbours_only(window, norm):
-    e = np.random.default_rng(0).standard_normal((1, 2, 6, 7))
-    e[0, :, 2, 6] = np.nan  # at the right edge: in memory, the next row follows
+@pytest.mark.parametrize("value", [np.nan, 0.0])
+def test_an_embedding_pulls_at_its_neighbours_only(window, norm, value):
+    rng = np.random.default_rng(0)
+    e = rng.standard_normal((1, 2, 6, 7))
+    e[0, :, 2, 6] = value  # at the right edge: in memory, the next row follows
     how = e, window, norm, False, False
     (d,) = compare("distance", *how)
-    compare("distance_grad", np.ones(d.shape), *how)
+    compare("distance_grad", rng.standard_normal(d.shape), *how)
 
 
 def test_a_mask_has_no_say_beside_the_image():
