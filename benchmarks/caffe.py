@@ -21,7 +21,7 @@ import numpy as np
 
 from segaware_np.caffe import Net
 from segaware_np.caffe.published import segaware_resnet101, segaware_vgg16
-from segaware_np.threads import set_num_threads
+from segaware_np.cpu.threads import set_num_threads
 
 
 class Case(NamedTuple):

@@ -265,7 +265,7 @@ def serve(connection: Connection, library: str, threads: int) -> None:
 
 def _set_threads(library: str, threads: int) -> None:
     if library == "ours":
-        from segaware_np.threads import set_num_threads
+        from segaware_np.cpu.threads import set_num_threads
 
         set_num_threads(threads)
     else:

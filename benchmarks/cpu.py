@@ -25,7 +25,7 @@ import numpy as np
 from contenders import Case, Filters, serve
 from networks import STEPS, TASK, Step, profile
 
-from segaware_np.threads import get_num_threads
+from segaware_np.cpu.threads import get_num_threads
 
 CASES = (
     Case(1, 64, 64, 128),

@@ -36,7 +36,7 @@ from segaware_np.images import overlay, write_image
 from segaware_np.inference import embed, score
 from segaware_np.metrics import Evaluation
 from segaware_np.ops.softmax import softmax_forward
-from segaware_np.threads import set_num_threads
+from segaware_np.cpu.threads import set_num_threads
 from segaware_np.window import Window
 
 

@@ -8,7 +8,7 @@ TYPE_CHECKING = False  # as in `typing`, which takes longer to import than all o
 if TYPE_CHECKING:
     from segaware_np import layers, models, ops, optim, policies
     from segaware_np.net import Net
-    from segaware_np.threads import get_num_threads, set_num_threads
+    from segaware_np.cpu.threads import get_num_threads, set_num_threads
     from segaware_np.train import Trainer
     from segaware_np.window import Window
     from segaware_np.xp import array_module, as_array
@@ -34,8 +34,8 @@ _HOMES = {
     "Window": "window",
     "array_module": "xp",
     "as_array": "xp",
-    "get_num_threads": "threads",
-    "set_num_threads": "threads",
+    "get_num_threads": "cpu.threads",
+    "set_num_threads": "cpu.threads",
 }
 
 

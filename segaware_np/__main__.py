@@ -2,7 +2,7 @@
 
 import sys
 
-from segaware_np.cli import main
+from segaware_np.commands.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

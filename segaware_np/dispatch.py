@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,10 +18,10 @@ Op = TypeVar("Op", bound=Callable)
 def fast(plain: Op, array: Array) -> Op:
     """Return the fastest implementation of ``plain`` for ``array``.
 
-    The packages `segaware_np.cpu` (NumPy, float32 and float64) and `segaware_np.gpu` (CuPy,
-    float16, float32 and float64) hold functions that have the names, signatures and results of
-    the plain formulas in `segaware_np.ops`. Where there is none for this array's module and
-    dtype (complex arrays in proofs, for instance) the plain formula itself is returned.
+    A fast form has the name, the file name, the signature and the results of its plain formula:
+    that of ``ops/softmax.py: softmax`` is ``cpu/softmax.py: softmax`` for NumPy arrays of float32
+    and float64, and ``gpu/softmax.py: softmax`` for CuPy arrays, of float16 too. Where there is
+    none for this array (complex ones in proofs, for instance) it is the plain formula itself.
 
     Parameters
     ----------
@@ -31,14 +33,17 @@ def fast(plain: Op, array: Array) -> Op:
     if array.dtype.kind not in "fiu":
         return plain
     if array_module(array) is not np:
-        from segaware_np import gpu
+        return _on(array.device, form("gpu", plain))
+    return form("cpu", plain) if array.dtype.char in "fd" else plain
 
-        return _on(array.device, getattr(gpu, plain.__name__, plain))
-    if array.dtype.char not in "fd":
+
+@cache
+def form(room: str, plain: Op) -> Op:
+    """Return the form of a formula that stands in a room, else the formula itself."""
+    module = plain.__module__.replace(".ops.", f".{room}.")
+    if find_spec(module) is None:
         return plain
-    from segaware_np import cpu
-
-    return getattr(cpu, plain.__name__, plain)
+    return getattr(import_module(module), plain.__name__, plain)
 
 
 def _on(device: Any, function: Op) -> Op:

@@ -256,6 +256,14 @@ def overlay(
     return np.rint(image + weight[..., None] * tint).astype(np.uint8)
 
 
+def shrink(image: np.ndarray, size: int) -> np.ndarray:
+    """Return the image, at most ``size`` pixels long and wide."""
+    pillow = require("PIL.Image", extra="images")
+    picture = pillow.fromarray(image)
+    picture.thumbnail((size, size), pillow.Resampling.LANCZOS)
+    return np.asarray(picture)
+
+
 def voc_palette() -> np.ndarray:
     """The 256 colours of PASCAL VOC's label maps, (256, 3) uint8.
 

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,9 +14,6 @@ from segaware_np.files import FormatError, differing_arrays, load_arrays, save_a
 from segaware_np.layers import Layer, Parameter
 from segaware_np.version import __version__
 from segaware_np.xp import Array, array_module
-
-if TYPE_CHECKING:
-    from segaware_np.explain import Explanation
 
 _DTYPES = ("float32", "float64", "complex128")
 
@@ -369,12 +366,6 @@ class Net:
             for row in rows
         ]
         return "\n".join([*lines, f"{total:,} parameters"])
-
-    def explain(self, inputs: Mapping[str, Array]) -> Explanation:
-        """Step through the network layer by layer; see `segaware_np.explain.explain`."""
-        from segaware_np.explain import explain  # it reads networks, so it stands above them
-
-        return explain(self, inputs)
 
     def _ends(self) -> list[str]:
         read = {name for node in self.nodes.values() for name in node.inputs}

@@ -5,8 +5,41 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from operator import index
+from typing import NamedTuple
 
 Pair = tuple[int, int]
+
+
+class Axis(NamedTuple):
+    """A window along one axis of an image: all arithmetic of windows is that of two axes."""
+
+    kernel: int
+    stride: int
+    pad: int
+    dilation: int
+    length: int  # of the image, pixels
+
+    @property
+    def reach(self) -> int:
+        """Pixels that a window spans."""
+        return self.dilation * (self.kernel - 1) + 1
+
+    @property
+    def room(self) -> int:
+        """How far the first window can move to the right, pixels; negative: it does not fit."""
+        return self.length + 2 * self.pad - self.reach
+
+    def seeing(self, tap: int, first: int, stop: int) -> slice:
+        """Which of the windows ``first <= i < stop`` see a pixel of the image through a tap."""
+        start = tap * self.dilation - self.pad
+        low = min(max(-(start // self.stride), first), stop)
+        return slice(low, max(min((self.length - 1 - start) // self.stride + 1, stop), low))
+
+    def seen(self, tap: int, windows: slice) -> slice:
+        """The pixels that these windows see through it."""
+        start, size = tap * self.dilation - self.pad, windows.stop - windows.start
+        low = start + windows.start * self.stride
+        return slice(low, low + (size - 1) * self.stride + 1, self.stride) if size else slice(0, 0)
 
 
 @dataclass(frozen=True)
@@ -85,11 +118,14 @@ class Window:
     @cached_property
     def origin(self) -> Pair:
         """Pixel ``(y, x)`` on which the centre of the first window lies."""
-        oy, ox = (
-            d * (k // 2) - p
-            for d, k, p in zip(self.dilation, self.kernel, self.pad, strict=True)
-        )
-        return oy, ox
+        (kh, kw), (dh, dw) = self.kernel, self.dilation
+        return dh * (kh // 2) - self.pad[0], dw * (kw // 2) - self.pad[1]
+
+    def axes(self, shape: Pair) -> tuple[Axis, Axis]:
+        """Return the window along each axis of an image of shape ``(H, W)``."""
+        parts = self.kernel, self.stride, self.pad, self.dilation, shape
+        rows, columns = (Axis(*axis) for axis in zip(*parts, strict=True))
+        return rows, columns
 
     def output_shape(self, shape: Pair) -> Pair:
         """Return the number of windows ``(Ho, Wo)`` on an image of shape ``(H, W)``.
@@ -99,24 +135,14 @@ class Window:
         ValueError
             If the dilated kernel is larger than the padded image.
         """
-        out = []
-        for axis, length, k, s, p, d in zip(
-            ("height", "width"),
-            shape,
-            self.kernel,
-            self.stride,
-            self.pad,
-            self.dilation,
-            strict=True,
-        ):
-            room = length + 2 * p - (d * (k - 1) + 1)
-            if room < 0:
+        axes = self.axes(shape)
+        for name, axis in zip(("height", "width"), axes, strict=True):
+            if axis.room < 0:
                 raise ValueError(
-                    f"window: kernel {k} with dilation {d} spans {d * (k - 1) + 1} pixels, more "
-                    f"than the padded {axis} {length} + 2*{p}"
+                    f"window: kernel {axis.kernel} with dilation {axis.dilation} spans "
+                    f"{axis.reach} pixels, more than the padded {name} {axis.length} + 2*{axis.pad}"
                 )
-            out.append(room // s + 1)
-        return out[0], out[1]
+        return axes[0].room // axes[0].stride + 1, axes[1].room // axes[1].stride + 1
 
 
 def image_shape(name: str, value: Pair) -> Pair:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -190,6 +191,14 @@ def check_array(
     if shape is not None and not _fits(array.shape, shape):
         wanted = f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
         raise ValueError(f"{name}: expected shape {wanted}, got {array.shape}")
+
+
+def needed(need: Collection[str], known: frozenset[str], has_bias: bool) -> frozenset[str]:
+    """Check the names of the gradients that are asked for; there is none for an absent bias."""
+    unknown = set(need) - known
+    if unknown:
+        raise ValueError(f"need: expected names out of {sorted(known)}, got {sorted(unknown)}")
+    return frozenset(need) - (frozenset() if has_bias else {"bias"})
 
 
 def _module_of(name: str, array: Array) -> ModuleType:

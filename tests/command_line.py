@@ -3,7 +3,7 @@
 import io
 from contextlib import contextmanager, redirect_stderr
 
-from segaware_np.cli import main
+from segaware_np.commands.main import main
 
 
 def run(capsys, *arguments) -> str:

@@ -8,20 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 from hypothesis import strategies as st
+from test_dispatch import FORMS
 
-from segaware_np import gpu, kernels
+from segaware_np.gpu import kernels
 from segaware_np.ops import (
     columns,
     convolution,
     distance,
     embedding_loss,
-    local_mask,
     mask,
     masked_sum,
     parity,
@@ -32,6 +32,7 @@ from segaware_np.ops import resize as resize_ops
 from segaware_np.ops import segaware_convolution as segaware
 from segaware_np.testing.strategies import Geometry, geometries, seeds, windows
 
+gpu = SimpleNamespace(**{name: form for (room, name), form in FORMS.items() if room == "gpu"})
 FORWARD = {"e": 4e-3, "f": 2e-6, "d": 1e-13}  # allowed error, relative to the largest entry
 BACKWARD = {"e": 1e-2, "f": 1e-5, "d": 1e-12}
 
@@ -128,7 +129,7 @@ def check_distance(bench: Bench) -> None:
     e = bench.random.integers(-2, 3, g.image(case.channels)).astype(case.dtype)  # with ties
     dd = bench.normal(g.result(case.window.size))
     for norm in ("L1", "L2"):
-        options = (case.window, norm, *case.flags)
+        options = (distance.Measure(case.window, norm, *case.flags),)
         bench.compare(gpu.distance, distance.distance, e, *options, tolerance=FORWARD)
         bench.compare(
             gpu.distance_grad, distance.distance_grad, dd, e, *options, tolerance=BACKWARD
@@ -170,18 +171,19 @@ def check_local_mask(bench: Bench) -> None:
     scale: Any = 0.2 if case.flags[0] else np.array(0.2, case.dtype)
     need = frozenset(bench.random.choice(["embedding", "scale"], 2))
     removed = tuple(bool(flag) for flag in bench.random.integers(0, 2, 2))
-    how = (case.window, case.flags[1], bench.random.choice(["L1", "L2"]), *removed)
+    norm = bench.random.choice(["L1", "L2"])
+    how = (distance.Measure(case.window, norm, *removed), case.flags[1])
     bench.compare(
         lambda *a: gpu.local_mask(*a)[0],
-        lambda *a: local_mask.local_mask(*a)[0],
+        lambda *a: mask.local_mask(*a)[0],
         *(e, scale, *how),
         tolerance=FORWARD,
     )
-    m = local_mask.local_mask(e.astype(float), float(scale), *how)[0].astype(case.dtype)
+    m = mask.local_mask(e.astype(float), float(scale), *how)[0].astype(case.dtype)
 
     def plain_grad(dmask: np.ndarray, e: np.ndarray, scale: Any, m: np.ndarray) -> tuple:
-        d = distance.distance(e, case.window, *how[2:])
-        return local_mask.local_mask_grad(dmask, e, scale, m, d, *how, need)
+        d = distance.distance(e, how[0])
+        return mask.local_mask_grad(dmask, e, scale, m, d, *how, need)
 
     def fast_grad(dmask: Any, e: Any, scale: Any, m: Any) -> tuple:
         return gpu.local_mask_grad(dmask, e, scale, m, None, *how, need)

@@ -16,7 +16,7 @@ import pytest
 from test_caffe_layers import EVERY, description
 
 from segaware_np.caffe import Net, Solver
-from segaware_np.caffe.published import embedding_network, segaware_vgg16
+from published import embedding_network, segaware_vgg16
 from segaware_np.caffe.schema import bind
 from segaware_np.caffe.text import parse
 from segaware_np.caffe.wire import (

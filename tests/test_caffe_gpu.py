@@ -11,7 +11,7 @@ from caffe_cases import cases, check_network
 from test_caffe_layers import EVERY, away_from_kinks, description
 
 from segaware_np.caffe import Net, Solver
-from segaware_np.caffe.published import segaware_vgg16
+from published import segaware_vgg16
 
 pytest_plugins = "segaware_np.testing.cuda.plugin"
 

@@ -9,7 +9,7 @@ import pytest
 
 from segaware_np.caffe import Net
 from segaware_np.caffe.fusion import FusedStep
-from segaware_np.caffe.published import (
+from published import (
     PRESETS,
     embedding_network,
     segaware_resnet101,

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from test_dispatch import PLAIN
+from test_dispatch import FORMS, PLAIN
 
-from segaware_np import cpu
 from segaware_np.cpu import gemm
+from segaware_np.ops.distance import Measure
 from segaware_np.testing import strategies as proofs
 from segaware_np.window import Window
 
@@ -23,7 +23,7 @@ def module(name):
 @pytest.fixture(scope="module", autouse=True)
 def three_threads():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module("segaware_np.threads")._state, "count", 3)
+        patch.setattr(module("segaware_np.cpu.threads")._state, "count", 3)
         yield
 
 
@@ -31,24 +31,24 @@ def three_threads():
 def small_bands():
     """Bands of a few pixels and blocks of a channel or two, so that small images have many."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module("segaware_np.cpu.bands"), "_PIXELS", 6)
-        patch.setattr(module("segaware_np.cpu.bands"), "_COLUMN_BYTES", 600)
+        patch.setattr(module("segaware_np.cpu.views"), "_PIXELS", 6)
+        patch.setattr(module("segaware_np.cpu.views"), "_COLUMN_BYTES", 600)
         patch.setattr(module("segaware_np.cpu.distance"), "_VALUES", 40)  # rows that meet
         patch.setattr(module("segaware_np.cpu.distance"), "_CHANNELS", 2)
         patch.setattr(module("segaware_np.cpu.distance"), "_SHARING", 3)
         patch.setattr(module("segaware_np.cpu.mask"), "_VALUES", 6)
-        patch.setattr(module("segaware_np.cpu.banded"), "_BLOCK", 3)
-        patch.setattr(module("segaware_np.cpu.banded"), "_HEIGHT", 2)
-        patch.setattr(module("segaware_np.cpu.banded"), "_VALUES", 200)
+        patch.setattr(module("segaware_np.cpu.band_matrices"), "_BLOCK", 3)
+        patch.setattr(module("segaware_np.cpu.band_matrices"), "_HEIGHT", 2)
+        patch.setattr(module("segaware_np.cpu.band_matrices"), "_VALUES", 200)
         patch.setattr(module("segaware_np.cpu.masked_sum"), "_FEW", 2)
-        patch.setattr(module("segaware_np.cpu.pixelwise"), "_VALUES", 20)
+        patch.setattr(module("segaware_np.cpu.pixels"), "_VALUES", 20)
         patch.setattr(module("segaware_np.cpu.planes"), "_BYTES", 200)
         yield
 
 
 def compare(name, *arguments):
     """Hold a fast form against its plain formula: values, shape, dtype, what is absent."""
-    actual, expected = cpu.__dict__[name](*arguments), PLAIN[name](*arguments)
+    actual, expected = FORMS["cpu", name](*arguments), PLAIN[name](*arguments)
     if not isinstance(expected, tuple):
         actual, expected = (actual,), (expected,)
     for have, want in zip(actual, expected, strict=True):
@@ -139,18 +139,18 @@ def test_masked_sums_of_views_and_the_same_bits_for_any_threads(p):
     dy = np.broadcast_to(y[..., :1], y.shape)
     several = compare("masked_sum_grad", dy, x, mask, p.window, {"x", "mask"})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module("segaware_np.threads")._state, "count", 1)
-        one = cpu.masked_sum_grad(dy, x, mask, p.window, {"x", "mask"})
-        assert np.array_equal(cpu.masked_sum(x, mask, p.window), y)
+        patch.setattr(module("segaware_np.cpu.threads")._state, "count", 1)
+        one = FORMS["cpu", "masked_sum_grad"](dy, x, mask, p.window, {"x", "mask"})
+        assert np.array_equal(FORMS["cpu", "masked_sum"](x, mask, p.window), y)
     assert all(np.array_equal(a, b) for a, b in zip(one, several, strict=True))
 
 
 @given(problems, st.sampled_from(["L1", "L2"]), st.booleans(), st.booleans(), st.booleans())
 def test_distances(p, norm, remove_center, remove_bounds, ties):
     x = np.round(p.x) if ties else p.x
-    options = p.window, norm, remove_center, remove_bounds
-    compare("distance", x, *options)
-    compare("distance_grad", p.mask, x, *options)
+    measure = Measure(p.window, norm, remove_center, remove_bounds)
+    compare("distance", x, measure)
+    compare("distance_grad", p.mask, x, measure)
 
 
 @given(problems, st.sampled_from([1.0, 0.05, 0.0, -1.0]), st.sampled_from([None, "f4", "f8"]))
@@ -166,17 +166,17 @@ def test_masks(p, scale, scale_dtype):
 @given(problems, st.sampled_from([1.0, 0.05, 0.0, -1.0]), st.booleans(), st.booleans())
 def test_local_masks(p, scale, normalized, remove):
     scale, x = p.x.dtype.type(scale), np.nan_to_num(p.x)
-    how, name = ("L1", remove, remove), "normalized_mask" if normalized else "exponential_mask"
+    how, name = Measure(p.window, "L1", remove, remove), "normalized_mask" if normalized else "exponential_mask"
     with np.errstate(all="ignore"):
-        d = PLAIN["distance"](x, p.window, *how)
+        d = PLAIN["distance"](x, how)
         expected = PLAIN[name](d, scale)
         dmask = expected[..., ::-1].copy()
         dd, ds = PLAIN[f"{name}_grad"](dmask, d, scale, expected)
-        mask, kept = cpu.local_mask(x, scale, p.window, normalized, *how)
-        back = cpu.local_mask_grad(
-            dmask, x, scale, mask, kept, p.window, normalized, *how, {"embedding", "scale"}
+        mask, kept = FORMS["cpu", "local_mask"](x, scale, how, normalized)
+        back = FORMS["cpu", "local_mask_grad"](
+            dmask, x, scale, mask, kept, how, normalized, {"embedding", "scale"}
         )
-        wanted = expected, PLAIN["distance_grad"](dd, x, p.window, *how), ds
+        wanted = expected, PLAIN["distance_grad"](dd, x, how), ds
     for have, want in zip((mask, *back), wanted, strict=True):
         np.testing.assert_allclose(have, want, rtol=1e-3, atol=1e-3)
     assert kept is None
@@ -192,7 +192,7 @@ def test_pixelwise_operations(p, filters):
     filtered = rng.standard_normal((filters, *p.x.shape)).astype(p.x.dtype)[..., ::-1]
     compare("mean_field_update", p.x, filtered, mixers)
     for actual, expected in zip(
-        cpu.mean_field_update_grad(p.x, filtered, mixers),
+        FORMS["cpu", "mean_field_update_grad"](p.x, filtered, mixers),
         PLAIN["mean_field_update_grad"](p.x, filtered, mixers),
         strict=True,
     ):
@@ -232,7 +232,7 @@ def test_what_is_not_finite_never_comes_out_at_the_other_edge(poison):
     covers = np.zeros((6, 7), bool)
     covers[1:4, 5:] = True  # the windows that see it, all through a weight of 0
     with np.errstate(invalid="ignore"):  # 0 * inf
-        y = cpu.segaware_convolution(x, mask, weight, None, window, 1)
+        y = FORMS["cpu", "segaware_convolution"](x, mask, weight, None, window, 1)
     assert np.array_equal(np.isnan(y[0, 0]), covers)
     assert not y[0, 0][~covers].any()
 
@@ -244,7 +244,7 @@ def test_an_embedding_pulls_at_its_neighbours_only(window, norm, value):
     rng = np.random.default_rng(0)
     e = rng.standard_normal((1, 2, 6, 7))
     e[0, :, 2, 6] = value  # at the right edge: in memory, the next row follows
-    how = e, window, norm, False, False
+    how = e, Measure(window, norm, False, False)
     (d,) = compare("distance", *how)
     compare("distance_grad", rng.standard_normal(d.shape), *how)
 
@@ -255,8 +255,8 @@ def test_a_mask_has_no_say_beside_the_image():
     outside = PLAIN["im2col"](x, window)[0, 0] == 0
     mask[0, outside] = np.nan
     weight, need = np.ones((1, 1, 3, 3)), {"x", "mask", "weight"}
-    y = cpu.segaware_convolution(x, mask, weight, None, window, 1)
-    gradients = cpu.segaware_convolution_grad(y, x, mask, weight, window, 1, need)
+    y = FORMS["cpu", "segaware_convolution"](x, mask, weight, None, window, 1)
+    gradients = FORMS["cpu", "segaware_convolution_grad"](y, x, mask, weight, window, 1, need)
     assert all(np.isfinite(array).all() for array in (y, *gradients[:3]))
 
 
@@ -265,8 +265,8 @@ def test_a_mask_has_no_say_beside_the_image():
 def test_a_mask_has_no_say_beside_the_image_in_a_sum(channels, dilation):
     window, x = Window.same(3, dilation), np.ones((1, channels, 4, 5))
     mask = np.where(PLAIN["im2col"](x, window)[:, 0] == 0, np.nan, 1)
-    sums = cpu.masked_sum(x, mask, window)
-    gradients = cpu.masked_sum_grad(sums, x, mask, window, {"x", "mask"})
+    sums = FORMS["cpu", "masked_sum"](x, mask, window)
+    gradients = FORMS["cpu", "masked_sum_grad"](sums, x, mask, window, {"x", "mask"})
     assert all(np.isfinite(array).all() for array in (sums, *gradients))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segaware_np import models
-from segaware_np.cli import main
+from segaware_np.commands.main import main
 from segaware_np.crf import refine
 from segaware_np.images import read_labels, write_image
 from segaware_np.inference import embed, predict, score

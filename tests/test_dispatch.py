@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from segaware_np import cpu, gpu, ops
-from segaware_np.dispatch import fast
+from segaware_np.dispatch import fast, form
 
 
 def plain_functions():
@@ -30,16 +30,30 @@ def test_every_operation_is_public():
     assert all(callable(getattr(ops, name)) for name in names)
 
 
-@pytest.mark.parametrize("engine", [cpu, gpu], ids=["cpu", "gpu"])
-def test_fast_forms_have_the_names_and_arguments_of_plain_ones(engine):
-    for name in engine.__all__:
-        arguments = list(inspect.signature(getattr(engine, name)).parameters)
-        assert arguments == list(inspect.signature(PLAIN[name]).parameters), name
+FORMS = {
+    (room.__name__.rpartition(".")[2], name): function
+    for room in (cpu, gpu)
+    for name, plain in PLAIN.items()
+    if not name.startswith("_")
+    and (function := form(room.__name__.rpartition(".")[2], plain)) is not plain
+}
+
+
+@pytest.mark.parametrize(("room", "name"), FORMS)
+def test_fast_forms_have_the_arguments_of_plain_ones(room, name):
+    arguments = list(inspect.signature(FORMS[room, name]).parameters)
+    assert arguments == list(inspect.signature(PLAIN[name]).parameters)
+
+
+@pytest.mark.parametrize("room", [cpu, gpu], ids=["cpu", "gpu"])
+def test_every_function_of_a_formulas_file_is_its_form_or_a_part_of_another(room):
+    named = {name for place, name in FORMS if room.__name__.endswith(place)}
+    assert len(named) == {"cpu": 26, "gpu": 29}[room.__name__.rpartition(".")[2]]
 
 
 def test_fast_takes_the_fast_form_for_real_arrays_and_the_plain_one_for_proofs():
     plain = PLAIN["segaware_convolution"]
-    assert fast(plain, np.zeros(1, "float32")) is cpu.segaware_convolution
-    assert fast(plain, np.zeros(1, "float64")) is cpu.segaware_convolution
+    assert fast(plain, np.zeros(1, "float32")) is FORMS["cpu", "segaware_convolution"]
+    assert fast(plain, np.zeros(1, "float64")) is FORMS["cpu", "segaware_convolution"]
     assert fast(plain, np.zeros(1, complex)) is plain
     assert fast(plain, np.zeros(1, "float16")) is plain

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segaware_np import kernels
-from segaware_np.gpu.geometry import window_struct
+from segaware_np.gpu import kernels
+from segaware_np.gpu.arguments import window_struct
 from segaware_np.ops import columns, masked_sum, segaware_convolution
 from segaware_np.testing.cuda import emulate, fake_cupy, nvrtc, report
 from segaware_np.window import Window

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from segaware_np import kernels
+from segaware_np.gpu import kernels
 from segaware_np.testing.cuda import nvrtc
 
 # Registers a thread, at most: 80 let 768 threads share a multiprocessor. What keeps many sums

@@ -6,13 +6,15 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from gpu_checks import CHECKS, Bench, Case, assert_near, cases
+from gpu_checks import gpu, CHECKS, Bench, Case, assert_near, cases
 from hypothesis import HealthCheck, given, settings
 
-from segaware_np import gpu, kernels
-from segaware_np.ops.local_mask import local_mask_backward, local_mask_forward
+from segaware_np.gpu import kernels
+from segaware_np.ops.mask import local_mask_backward, local_mask_forward
 from segaware_np.ops.masked_sum import masked_sum_grad
 from segaware_np.ops.segaware_convolution import segaware_convolution
+from segaware_np.gpu.arguments import window_struct
+from segaware_np.ops.distance import Measure
 from segaware_np.window import Window
 
 pytest_plugins = "segaware_np.testing.cuda.plugin"
@@ -105,13 +107,13 @@ def test_nothing_is_launched_for_nothing(cupy, monkeypatch) -> None:
     monkeypatch.setattr(kernels, "_function", lambda *_: pytest.fail("launched"))
     empty = cupy.empty((0, 3, 4, 4), "f")
     assert gpu.im2col(empty, Window(3)).shape == (0, 3, 9, 2, 2)
-    assert gpu.distance(empty, Window(3), "L1", False, False).shape == (0, 9, 2, 2)
+    assert gpu.distance(empty, Measure(Window(3), "L1", False, False)).shape == (0, 9, 2, 2)
 
 
 def test_indices_beyond_31_bits_are_refused_in_a_plane(cupy) -> None:
     window = Window(1)
     with pytest.raises(ValueError, match=r"image: expected planes below 2\*\*31 pixels"):
-        gpu.geometry.window_struct(window, (65536, 32768))
+        window_struct(window, (65536, 32768))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from segaware_np import Window, ops, threads
+from segaware_np import Window, ops
+from segaware_np.cpu import threads
 
 TRAINING_STEP = """
 import resource

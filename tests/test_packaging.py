@@ -26,7 +26,7 @@ site.addsitedir(sys.argv[1])
 sys.path.append(sys.argv[3])
 import numpy as np
 import segaware_np
-from segaware_np.kernels import source_code
+from segaware_np.gpu.kernels import source_code
 from segaware_np.ops.distance import distance_forward
 from segaware_np.window import Window
 home = Path(segaware_np.__file__).resolve()

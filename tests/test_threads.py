@@ -17,9 +17,10 @@ import weakref
 import numpy as np
 import pytest
 
-from segaware_np import cpu, threads
+from segaware_np import cpu
+from segaware_np.cpu import threads
 from segaware_np.cpu import workspace
-from segaware_np.threads import get_num_threads, parallel, set_num_threads
+from segaware_np.cpu.threads import get_num_threads, parallel, set_num_threads
 from segaware_np.window import Window
 
 
@@ -233,7 +234,7 @@ def test_a_call_that_ended_keeps_nothing_alive():
 
 
 def run(code):
-    start = "from segaware_np.threads import parallel, set_num_threads; set_num_threads(3)\n"
+    start = "from segaware_np.cpu.threads import parallel, set_num_threads; set_num_threads(3)\n"
     return subprocess.run(
         [sys.executable, "-c", start + code], capture_output=True, text=True, timeout=60
     )
@@ -272,7 +273,7 @@ def test_a_program_that_is_ending_still_computes(late):
 
 INTERRUPTIONS = """
 import random, signal
-from segaware_np.threads import _inside, _state
+from segaware_np.cpu.threads import _inside, _state
 parallel(abs, range(4))
 _state.set_blas([2] * len(_state.libraries))
 signal.signal(signal.SIGALRM, signal.default_int_handler)

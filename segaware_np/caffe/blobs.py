@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from segaware_np.layers import Parameter
 from segaware_np.xp import Array, array_module
-
-if TYPE_CHECKING:
-    from segaware_np.caffe.net import Net
 
 Shape = tuple[int, ...]
 
@@ -56,38 +51,3 @@ class ParameterBlob(Parameter):
 
     def __repr__(self) -> str:
         return f"ParameterBlob({self.data.shape}, {self.data.dtype})"
-
-
-class Blob:
-    """One named array of a network between its layers.
-
-    Attributes
-    ----------
-    data : array
-        What the last forward pass left; write into it (``blob.data[...] = x``) to set an input.
-    diff : array
-        dL/d(data) of the last backward pass, zeros where none came.
-    shape : tuple of int
-    """
-
-    def __init__(self, net: Net, name: str) -> None:
-        self._net, self._name = net, name
-
-    @property
-    def data(self) -> Array:
-        return self._net._data(self._name)
-
-    @property
-    def diff(self) -> Array:
-        return self._net._diff(self._name)
-
-    @property
-    def shape(self) -> Shape:
-        return self._net._shape(self._name)
-
-    def reshape(self, *shape: int) -> None:
-        """Give an input another shape; the other blobs follow at the next forward pass."""
-        self._net._reshape_input(self._name, shape)
-
-    def __repr__(self) -> str:
-        return f"Blob({self._name!r}, {self.shape})"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from segaware_np.caffe.blobs import Blob, ParameterBlob, Shape
+from segaware_np.caffe.blobs import ParameterBlob, Shape
 from segaware_np.caffe.engine import Engine
 from segaware_np.caffe.graph import build
 from segaware_np.caffe.layer import Context
@@ -17,6 +17,43 @@ from segaware_np.caffe.schema import Message, bind
 from segaware_np.caffe.text import fill_variables, parse, read_text
 from segaware_np.caffe.weights import load_weights, save_weights, share_weights
 from segaware_np.xp import Array, as_array
+
+
+class Blob:
+    """One named array of a network between its layers.
+
+    Attributes
+    ----------
+    data : array
+        What the last forward pass left; write into it (``blob.data[...] = x``) to set an input.
+    diff : array
+        dL/d(data) of the last backward pass, zeros where none came.
+    shape : tuple of int
+    """
+
+    def __init__(self, engine: Engine, name: str, slots: Sequence[int]) -> None:
+        self._engine, self._name, self._slots = engine, name, slots
+
+    @property
+    def data(self) -> Array:
+        return self._engine.value(self._slots[-1])
+
+    @property
+    def diff(self) -> Array:
+        return self._engine.diff(self._slots)
+
+    @property
+    def shape(self) -> Shape:
+        return self._engine.shapes[self._slots[-1]]
+
+    def reshape(self, *shape: int) -> None:
+        """Give an input another shape; the other blobs follow at the next forward pass."""
+        if self._name not in self._engine.inputs:
+            raise ValueError(f"{self._name}: only inputs can be reshaped")
+        self._engine.reshape(self._slots[0], shape)
+
+    def __repr__(self) -> str:
+        return f"Blob({self._name!r}, {self.shape})"
 
 
 class Net:
@@ -95,7 +132,7 @@ class Net:
         self.name, self._graph, self._context = spec.name, graph, context
         self._engine = Engine(graph, context, spec.force_backward, fuse)
         self.inputs, self.outputs = list(graph.inputs), graph.outputs()
-        self.blobs = {name: Blob(self, name) for name in graph.versions}
+        self.blobs = {name: Blob(self._engine, name, slots) for name, slots in graph.versions.items()}
         layers = [step.layer for step in graph.steps if step.layer.params]
         self.params = {layer.name: layer.params for layer in layers}
         if weights is not None:
@@ -124,7 +161,7 @@ class Net:
             If an input does not exist, lives elsewhere, or does not fit the network.
         """
         self._engine.forward(self._read_inputs({**(mapping or {}), **inputs}))
-        return {name: self._data(name) for name in self.outputs}
+        return {name: self.blobs[name].data for name in self.outputs}
 
     def backward(self, mapping: Mapping[str, Any] | None = None, /, **top_diffs: Any
                  ) -> dict[str, Array]:
@@ -154,7 +191,7 @@ class Net:
         if not self._engine.ran:
             raise RuntimeError("backward: run forward first")
         self._engine.backward(self._read_seeds({**(mapping or {}), **top_diffs}))
-        return {name: self._diff(name) for name in self.inputs}
+        return {name: self.blobs[name].diff for name in self.inputs}
 
     @property
     def xp(self) -> ModuleType:
@@ -227,25 +264,11 @@ class Net:
             if name not in self._graph.versions:
                 raise ValueError(f"{name}: there is no such blob")
             array = as_array(value, self._context.xp).astype(self._context.dtype, copy=False)
-            if array.shape != self._shape(name):
-                raise ValueError(f"{name}: expected a gradient of shape {self._shape(name)}, "
+            if array.shape != self.blobs[name].shape:
+                raise ValueError(f"{name}: expected a gradient of shape {self.blobs[name].shape}, "
                                  f"got {array.shape}")
             found[self._graph.versions[name][-1]] = array
         return found
-
-    def _shape(self, name: str) -> Shape:
-        return self._engine.shapes[self._graph.versions[name][-1]]
-
-    def _data(self, name: str) -> Array:
-        return self._engine.value(self._graph.versions[name][-1])
-
-    def _diff(self, name: str) -> Array:
-        return self._engine.diff(self._graph.versions[name])
-
-    def _reshape_input(self, name: str, shape: Sequence[int]) -> None:
-        if name not in self._engine.inputs:
-            raise ValueError(f"{name}: only inputs can be reshaped")
-        self._engine.reshape(self._engine.inputs[name], tuple(shape))
 
 
 def describe(

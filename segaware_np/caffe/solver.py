@@ -14,9 +14,8 @@ import numpy as np
 from segaware_np import optim, policies
 from segaware_np.caffe.net import Net, describe
 from segaware_np.caffe.schema import Message
-from segaware_np.caffe.weights import host
 from segaware_np.caffe.wire import SolverState, read_solverstate, write_solverstate
-from segaware_np.xp import Array
+from segaware_np.xp import Array, host
 
 Feed = Callable[[], Mapping[str, Any]]
 
@@ -147,7 +146,7 @@ class Solver:
         for _ in range(times):
             outputs: dict[str, Any] = net.forward()
             if self.param.test_compute_loss:
-                outputs["test loss"] = net.loss
+                outputs["test loss"] = np.asarray(net.loss)
             for name, value in outputs.items():
                 total[name] = total.get(name, 0) + value / times
         return total

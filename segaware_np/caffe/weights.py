@@ -14,6 +14,7 @@ from segaware_np.caffe.graph import Step
 from segaware_np.caffe.layer import Context
 from segaware_np.caffe.wire import LayerWeights, read_caffemodel, write_caffemodel
 from segaware_np.files import FormatError, load_arrays, save_arrays
+from segaware_np.xp import host
 
 _ARRAYS = (".npz", ".safetensors")  # files of arrays LAYER/NUMBER; all others are caffemodels
 
@@ -107,11 +108,6 @@ def share_weights(source: Sequence[Step], target: Sequence[Step]) -> None:
             raise step.layer.error("its parameters differ in shape from those it should share")
         for mine, theirs in zip(step.layer.params, shared, strict=True):
             mine.data = theirs.data
-
-
-def host(array: object) -> np.ndarray:
-    """Return an array in the host's memory."""
-    return array.get() if hasattr(array, "get") else np.asarray(array)
 
 
 def _same_shape(a: Shape, b: Shape) -> bool:

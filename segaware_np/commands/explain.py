@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 
 from segaware_np import models
-from segaware_np.commands.explore import shrink
 from segaware_np.commands.options import whole
 from segaware_np.explain import explain
-from segaware_np.images import read_image
+from segaware_np.images import read_image, shrink
 from segaware_np.inference import prepare
 
 

@@ -10,9 +10,8 @@ import numpy as np
 from segaware_np.commands.networks import load_network
 from segaware_np.commands.options import positive, whole
 from segaware_np.explore import make_page
-from segaware_np.extras import require
 from segaware_np.files import FormatError, atomic_write, check_writable, load_arrays
-from segaware_np.images import read_image
+from segaware_np.images import read_image, shrink
 from segaware_np.net import Net
 
 
@@ -65,14 +64,6 @@ def run(options: argparse.Namespace) -> None:
         file.write(text)
     print(f"wrote {options.output}, {len(text) / 1e6:.2f} MB")
     print(page.note)
-
-
-def shrink(image: np.ndarray, size: int) -> np.ndarray:
-    """Return the image, at most ``size`` pixels long and wide."""
-    pillow = require("PIL.Image", extra="images")
-    picture = pillow.fromarray(image)
-    picture.thumbnail((size, size), pillow.Resampling.LANCZOS)
-    return np.asarray(picture)
 
 
 def read_embedding(path: str) -> np.ndarray:

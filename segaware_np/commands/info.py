@@ -9,7 +9,7 @@ import sys
 from importlib import metadata
 from types import ModuleType
 
-from segaware_np.threads import get_num_threads
+from segaware_np.cpu.threads import get_num_threads
 from segaware_np.version import __version__
 
 # Variables that make OpenBLAS or MKL use fewer instructions or cores than the machine has.

@@ -74,6 +74,5 @@ def build_parser(used: Container[str] = COMMANDS) -> Parser:
         command = subparsers.add_parser(name, help=purpose)
         command.set_defaults(error=command.error)
         if name in used:
-            home = "segaware_np.caffe.commands" if name == "caffe" else f"{__package__}.{name}"
-            import_module(home).add_arguments(command)
+            import_module(f"{__package__}.{name}").add_arguments(command)
     return parser

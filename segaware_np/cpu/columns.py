@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from segaware_np.cpu.bands import BandedWindows
+from segaware_np.cpu.views import WindowViews
 from segaware_np.cpu.gathering import Gathering, gather
-from segaware_np.threads import get_num_threads, parallel
+from segaware_np.cpu.threads import get_num_threads, parallel
 from segaware_np.window import Pair, Window
 
 
 def im2col(x: np.ndarray, window: Window) -> np.ndarray:
     """Fast form of `segaware_np.ops.columns.im2col`."""
     n, c, h, w = x.shape
-    windows = BandedWindows(window, (h, w))
+    windows = WindowViews(window, (h, w))
     images = np.ascontiguousarray(x).reshape(n, c, h * w)
     columns = np.empty((n, c, *window.kernel, *windows.count), x.dtype)
 
@@ -30,7 +30,7 @@ def im2col(x: np.ndarray, window: Window) -> np.ndarray:
 def col2im(cols: np.ndarray, shape: Pair, window: Window) -> np.ndarray:
     """Fast form of `segaware_np.ops.columns.col2im`."""
     n, c = cols.shape[:2]
-    windows = BandedWindows(window, (shape[0], shape[1]))
+    windows = WindowViews(window, (shape[0], shape[1]))
     columns = cols.reshape(n, c, *window.kernel, *windows.count)
     x = np.zeros((n, c, windows.pixels), cols.dtype)
 

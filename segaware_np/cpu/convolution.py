@@ -21,11 +21,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segaware_np.cpu.bands import BandedWindows
+from segaware_np.cpu.views import WindowViews
 from segaware_np.cpu.gathering import Gathering, Run, gather, gather_weighted, margin
 from segaware_np.cpu.gemm import gemm
 from segaware_np.cpu.workspace import scratch
-from segaware_np.threads import get_num_threads, parallel
+from segaware_np.cpu.threads import get_num_threads, parallel
 from segaware_np.window import Pair, Window
 
 Gradient = np.ndarray | None
@@ -38,19 +38,7 @@ def convolution(
     x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, window: Window, groups: int
 ) -> np.ndarray:
     """Fast form of `segaware_np.ops.convolution.convolution`."""
-    return _forward(x, None, weight, bias, window, groups)
-
-
-def segaware_convolution(
-    x: np.ndarray,
-    mask: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None,
-    window: Window,
-    groups: int,
-) -> np.ndarray:
-    """Fast form of `segaware_np.ops.segaware_convolution.segaware_convolution`."""
-    return _forward(x, mask, weight, bias, window, groups)
+    return forward(x, None, weight, bias, window, groups)
 
 
 def convolution_grad(
@@ -65,24 +53,11 @@ def convolution_grad(
     # On an image without pixels the window that is turned round may not find room.
     turned = _turn(weight, window, groups) if "x" in need and x.size else None
     if turned is None:
-        dx, _, dweight, dbias = _backward(dy, x, None, weight, window, groups, need)
+        dx, _, dweight, dbias = backward(dy, x, None, weight, window, groups, need)
     else:
-        dx = _forward(dy, None, turned[0], None, turned[1], groups)
-        _, _, dweight, dbias = _backward(dy, x, None, weight, window, groups, {*need} - {"x"})
+        dx = forward(dy, None, turned[0], None, turned[1], groups)
+        _, _, dweight, dbias = backward(dy, x, None, weight, window, groups, {*need} - {"x"})
     return dx, dweight, dbias
-
-
-def segaware_convolution_grad(
-    dy: np.ndarray,
-    x: np.ndarray,
-    mask: np.ndarray,
-    weight: np.ndarray,
-    window: Window,
-    groups: int,
-    need: Collection[str],
-) -> tuple[Gradient, Gradient, Gradient, Gradient]:
-    """Fast form of `segaware_np.ops.segaware_convolution.segaware_convolution_grad`."""
-    return _backward(dy, x, mask, weight, window, groups, need)
 
 
 def _turn(weight: np.ndarray, window: Window, groups: int) -> tuple[np.ndarray, Window] | None:
@@ -100,7 +75,7 @@ def _turn(weight: np.ndarray, window: Window, groups: int) -> tuple[np.ndarray, 
     return turned, Window(window.kernel, 1, pad, window.dilation)
 
 
-def _forward(
+def forward(
     x: np.ndarray,
     mask: np.ndarray | None,
     weight: np.ndarray,
@@ -128,7 +103,7 @@ def _forward(
     return y
 
 
-def _backward(
+def backward(
     dy: np.ndarray,
     x: np.ndarray,
     mask: np.ndarray | None,
@@ -226,7 +201,7 @@ class _Problem:
         groups: int,
     ) -> None:
         n, c, *shape = x.shape
-        self.windows = BandedWindows(window, (shape[0], shape[1]))
+        self.windows = WindowViews(window, (shape[0], shape[1]))
         self.images = np.ascontiguousarray(x).reshape(n, c, self.windows.pixels)
         self.mask = mask
         self.pointwise = mask is None and window == Window(1)  # the columns are the image itself

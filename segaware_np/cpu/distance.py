@@ -18,8 +18,9 @@ from typing import NamedTuple
 import numpy as np
 
 from segaware_np.cpu.workspace import scratch
+from segaware_np.ops.distance import Measure
 from segaware_np.ops.shifts import Index, centres, pairs
-from segaware_np.threads import get_num_threads, parallel
+from segaware_np.cpu.threads import get_num_threads, parallel
 from segaware_np.window import Pair, Window
 
 _VALUES = 1 << 17  # of one difference: half a megabyte in float32
@@ -56,10 +57,9 @@ class _Run(NamedTuple):
         return values.reshape(shape)[index]
 
 
-def distance(
-    embedding: np.ndarray, window: Window, norm: str, remove_center: bool, remove_bounds: bool
-) -> np.ndarray:
+def distance(embedding: np.ndarray, measure: Measure) -> np.ndarray:
     """Fast form of `segaware_np.ops.distance.distance`."""
+    window, norm, remove_center, remove_bounds = measure
     n, e, *shape = embedding.shape
     flat = np.ascontiguousarray(embedding).reshape(n, e, shape[0] * shape[1])
     d = np.zeros((n, window.size, *window.output_shape((shape[0], shape[1]))), embedding.dtype)
@@ -86,14 +86,10 @@ def distance(
 
 
 def distance_grad(
-    d_distance: np.ndarray,
-    embedding: np.ndarray,
-    window: Window,
-    norm: str,
-    remove_center: bool,
-    remove_bounds: bool,
+    d_distance: np.ndarray, embedding: np.ndarray, measure: Measure
 ) -> np.ndarray:
     """Fast form of `segaware_np.ops.distance.distance_grad`."""
+    window, norm, *_ = measure
     n, e, *shape = embedding.shape
     flat = np.ascontiguousarray(embedding).reshape(n, e, shape[0] * shape[1])
     de = np.zeros_like(flat)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from segaware_np.cpu.bands import BandedWindows, overlap
+from segaware_np.cpu.views import WindowViews, overlap
 from segaware_np.cpu.workspace import scratch
 from segaware_np.window import Pair
 
@@ -24,11 +24,11 @@ class Gathering:
     ----------
     image : (C, H*W) array
         Flat image, to which everything is added.
-    windows : BandedWindows
+    windows : WindowViews
     rows : (first, last + 1) output row
     """
 
-    def __init__(self, image: np.ndarray, windows: BandedWindows, rows: Pair) -> None:
+    def __init__(self, image: np.ndarray, windows: WindowViews, rows: Pair) -> None:
         low, high = windows.reach(rows)
         start, stop = (_edge(windows, row) for row in rows)
         above, below = max(0, start - max(0, low)), max(0, min(windows.pixels, high) - stop)
@@ -47,7 +47,7 @@ class Gathering:
                 run[channels, outer] += values[:, inner]
 
 
-def _edge(windows: BandedWindows, row: int) -> int:
+def _edge(windows: WindowViews, row: int) -> int:
     """First pixel that belongs to the windows from this output row on."""
     if row == windows.count[0]:
         return windows.pixels
@@ -56,7 +56,7 @@ def _edge(windows: BandedWindows, row: int) -> int:
     return min(max(0, centre), height) * width if row else 0
 
 
-def gather(columns: np.ndarray, windows: BandedWindows, band: Pair) -> Run:
+def gather(columns: np.ndarray, windows: WindowViews, band: Pair) -> Run:
     """Sum the columns (C, kh, kw, rows, Wo) of a band into pixels, for every geometry."""
     low, high = windows.reach(band)
     pixels = scratch("pixels", (len(columns), high - low), columns.dtype)
@@ -68,7 +68,7 @@ def gather(columns: np.ndarray, windows: BandedWindows, band: Pair) -> Run:
     return low, pixels
 
 
-def margin(windows: BandedWindows) -> int | None:
+def margin(windows: WindowViews) -> int | None:
     """Zeros that `gather_weighted` needs behind each row of columns; None where it cannot work.
 
     Its windows must be as dense as the pixels: one step to the right in both.
@@ -80,7 +80,7 @@ def margin(windows: BandedWindows) -> int | None:
 
 
 def gather_weighted(
-    columns: np.ndarray, weights: np.ndarray, windows: BandedWindows, band: Pair
+    columns: np.ndarray, weights: np.ndarray, windows: WindowViews, band: Pair
 ) -> Iterator[Run]:
     """Like `gather` of ``weights * columns``, in one pass for each row of the kernel.
 

@@ -6,12 +6,12 @@ from collections.abc import Collection
 
 import numpy as np
 
-from segaware_np.cpu.distance import distance as measure
+from segaware_np.cpu.distance import distance as distances
 from segaware_np.cpu.distance import distance_grad
 from segaware_np.cpu.workspace import scratch
 from segaware_np.ops import mask as plain
-from segaware_np.threads import parallel
-from segaware_np.window import Window
+from segaware_np.ops.distance import Measure
+from segaware_np.cpu.threads import parallel
 
 _VALUES = 1 << 16  # of one tile: a quarter of a megabyte in float32
 
@@ -68,16 +68,10 @@ def normalized_mask_grad(
 
 
 def local_mask(
-    embedding: np.ndarray,
-    scale: Scale,
-    window: Window,
-    normalized: bool,
-    norm: str,
-    remove_center: bool,
-    remove_bounds: bool,
+    embedding: np.ndarray, scale: Scale, measure: Measure, normalized: bool
 ) -> tuple[np.ndarray, None]:
-    """Fast form of `segaware_np.ops.local_mask.local_mask`: the mask replaces the distances."""
-    d = measure(embedding, window, norm, remove_center, remove_bounds)
+    """Fast form of `segaware_np.ops.mask.local_mask`: the mask replaces the distances."""
+    d = distances(embedding, measure)
     if _promotes(d, scale):
         return (plain.normalized_mask if normalized else plain.exponential_mask)(d, scale), None
     return (_normalized if normalized else _exponential)(d, scale, d), None
@@ -89,18 +83,14 @@ def local_mask_grad(
     scale: Scale,
     mask: np.ndarray,
     d: None,
-    window: Window,
+    measure: Measure,
     normalized: bool,
-    norm: str,
-    remove_center: bool,
-    remove_bounds: bool,
     need: Collection[str],
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Fast form of `segaware_np.ops.local_mask.local_mask_grad`: measures the distances again."""
-    how = window, norm, remove_center, remove_bounds
+    """Fast form of `segaware_np.ops.mask.local_mask_grad`: measures the distances again."""
     back = normalized_mask_grad if normalized else exponential_mask_grad
-    dd, ds = back(dmask, measure(embedding, *how), scale, mask)
-    de = distance_grad(dd, embedding, *how) if "embedding" in need else None
+    dd, ds = back(dmask, distances(embedding, measure), scale, mask)
+    de = distance_grad(dd, embedding, measure) if "embedding" in need else None
     return de, ds if "scale" in need else None
 
 

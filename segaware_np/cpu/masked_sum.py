@@ -15,11 +15,11 @@ from collections.abc import Collection
 
 import numpy as np
 
-from segaware_np.cpu.banded import Banded, Index, Rows
-from segaware_np.cpu.bands import BandedWindows
+from segaware_np.cpu.band_matrices import Banded, Index, Rows
+from segaware_np.cpu.views import WindowViews
 from segaware_np.cpu.workspace import scratch
 from segaware_np.ops import masked_sum as plain
-from segaware_np.threads import parallel
+from segaware_np.cpu.threads import parallel
 from segaware_np.window import Pair, Window
 
 _FEW = 8  # channels
@@ -104,7 +104,7 @@ def _strided_sum(x: np.ndarray, mask: np.ndarray, window: Window) -> np.ndarray:
     bare = Window(window.kernel, window.stride, 0, window.dilation)
     canvas = np.zeros((n, c, h + 2 * top, w + 2 * left), x.dtype)
     canvas[:, :, top : top + h, left : left + w] = x
-    windows = BandedWindows(bare, canvas.shape[2:])
+    windows = WindowViews(bare, canvas.shape[2:])
     images = canvas.reshape(n, c, windows.pixels)
     weights = mask.reshape(n, *window.kernel, *count)
     y = np.empty((n, c, *count), x.dtype)

@@ -6,66 +6,36 @@ What they need is that their many passes over a plane find it in the cache, and 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
+from typing import Any
 
 import numpy as np
 
-from segaware_np.ops import pooling
-from segaware_np.ops import resize as resizing
-from segaware_np.threads import parallel
-from segaware_np.window import Pair, Window
+from segaware_np.cpu.threads import parallel
 
 _BYTES = 1 << 20  # of the planes that are worked on together
 
 
-def max_pool(x: np.ndarray, window: Window, count: Pair) -> np.ndarray:
-    """Fast form of `segaware_np.ops.pooling.max_pool`."""
-    return _planewise(lambda x: pooling.max_pool(x, window, count), count, x)
+def planewise(plain: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """Let a formula work on blocks of planes of its arrays (N, C, ...)."""
 
+    @wraps(plain)
+    def run(*arguments: Any) -> np.ndarray:
+        def of(image: slice, planes: slice) -> np.ndarray:
+            return plain(*(a[image, planes] if isinstance(a, np.ndarray) else a for a in arguments))
 
-def max_pool_grad(dy: np.ndarray, x: np.ndarray, y: np.ndarray, window: Window) -> np.ndarray:
-    """Fast form of `segaware_np.ops.pooling.max_pool_grad`."""
+        arrays = [a for a in arguments if isinstance(a, np.ndarray)]
+        n, c = arrays[0].shape[:2]
+        shape = of(slice(0, 1), slice(0, 0)).shape[2:]  # of no planes: costs nothing
+        out = np.empty((n, c, *shape), arrays[0].dtype)
+        plane = max(array[:1, :1].nbytes for array in (out, *arrays))
+        step = max(1, _BYTES // max(1, plane))
 
-    def plain(dy: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return pooling.max_pool_grad(dy, x, y, window)
+        def work(job: tuple[int, int]) -> None:
+            image, planes = slice(job[0], job[0] + 1), slice(job[1], job[1] + step)
+            out[image, planes] = of(image, planes)
 
-    return _planewise(plain, x.shape[2:], dy, x, y)
+        parallel(work, [(i, start) for i in range(n) for start in range(0, c, step)])
+        return out
 
-
-def average_pool(x: np.ndarray, window: Window, count: Pair) -> np.ndarray:
-    """Fast form of `segaware_np.ops.pooling.average_pool`."""
-    return _planewise(lambda x: pooling.average_pool(x, window, count), count, x)
-
-
-def average_pool_grad(dy: np.ndarray, shape: Pair, window: Window) -> np.ndarray:
-    """Fast form of `segaware_np.ops.pooling.average_pool_grad`."""
-    return _planewise(lambda dy: pooling.average_pool_grad(dy, shape, window), shape, dy)
-
-
-def resize(x: np.ndarray, size: Pair) -> np.ndarray:
-    """Fast form of `segaware_np.ops.resize.resize`."""
-    return _planewise(lambda x: resizing.resize(x, size), size, x)
-
-
-def resize_grad(dy: np.ndarray, shape: Pair) -> np.ndarray:
-    """Fast form of `segaware_np.ops.resize.resize_grad`."""
-    return _planewise(lambda dy: resizing.resize_grad(dy, shape), shape, dy)
-
-
-def _planewise(
-    plain: Callable[..., np.ndarray], shape: tuple[int, ...], *arrays: np.ndarray
-) -> np.ndarray:
-    """Apply a formula to blocks of planes of the arrays (N, C, ...); the result's planes have
-    the given shape."""
-    n, c = arrays[0].shape[:2]
-    out = np.empty((n, c, *shape), arrays[0].dtype)
-    plane = max(array[:1, :1].nbytes for array in (out, *arrays))
-    step = max(1, _BYTES // max(1, plane))
-
-    def work(job: tuple[int, slice]) -> None:
-        image, block = job
-        parts = [array[image : image + 1, block] for array in arrays]
-        out[image : image + 1, block] = plain(*parts)
-
-    blocks = [slice(start, start + step) for start in range(0, c, step)]
-    parallel(work, [(image, block) for image in range(n) for block in blocks])
-    return out
+    return run

@@ -20,16 +20,11 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from segaware_np.gpu.columns import (
-    gather_columns,
-    masked_columns,
-    masked_columns_grad,
-    sum_offsets,
-)
-from segaware_np.gpu.geometry import window_struct
-from segaware_np.gpu.numbers import sum_dtype
+from segaware_np.gpu.columns import gather_columns, masked_columns, masked_columns_grad
+from segaware_np.gpu.arguments import sum_dtype, window_struct
+from segaware_np.gpu.masked_sum import sum_offsets
 from segaware_np.gpu.products import products
-from segaware_np.kernels import launch
+from segaware_np.gpu.kernels import launch
 from segaware_np.window import Window
 from segaware_np.xp import Array, array_module
 
@@ -40,38 +35,18 @@ _TILE_WINDOWS = 128  # windows of a tile and threads of a block, as in convoluti
 
 def convolution(x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> Array:
     """Fast form of `segaware_np.ops.convolution.convolution`."""
-    return _forward(x, None, weight, bias, window, groups)
-
-
-def segaware_convolution(
-    x: Array, mask: Array, weight: Array, bias: Array | None, window: Window, groups: int
-) -> Array:
-    """Fast form of `segaware_np.ops.segaware_convolution.segaware_convolution`."""
-    return _forward(x, mask, weight, bias, window, groups)
+    return forward(x, None, weight, bias, window, groups)
 
 
 def convolution_grad(
     dy: Array, x: Array, weight: Array, window: Window, groups: int, need: frozenset[str]
 ) -> tuple[Array | None, Array | None, Array | None]:
     """Fast form of `segaware_np.ops.convolution.convolution_grad`."""
-    dx, _, dweight, dbias = _backward(dy, x, None, weight, window, groups, need)
+    dx, _, dweight, dbias = backward(dy, x, None, weight, window, groups, need)
     return dx, dweight, dbias
 
 
-def segaware_convolution_grad(
-    dy: Array,
-    x: Array,
-    mask: Array,
-    weight: Array,
-    window: Window,
-    groups: int,
-    need: frozenset[str],
-) -> tuple[Array | None, Array | None, Array | None, Array | None]:
-    """Fast form of `segaware_np.ops.segaware_convolution.segaware_convolution_grad`."""
-    return _backward(dy, x, mask, weight, window, groups, need)
-
-
-def _forward(
+def forward(
     x: Array, mask: Array | None, weight: Array, bias: Array | None, window: Window, groups: int
 ) -> Array:
     outputs, channels = weight.shape[0] // groups, weight.shape[1]
@@ -156,7 +131,7 @@ def _product_first(
     return y
 
 
-def _backward(
+def backward(
     dy: Array,
     x: Array,
     mask: Array | None,

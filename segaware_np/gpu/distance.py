@@ -1,22 +1,21 @@
-"""Embedding distance and label parity on the GPU."""
+"""Embedding distance on the GPU."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from segaware_np.gpu.geometry import window_struct
-from segaware_np.kernels import launch
-from segaware_np.window import Window
+from segaware_np.gpu.arguments import window_struct
+from segaware_np.gpu.kernels import launch
+from segaware_np.ops.distance import Measure
 from segaware_np.xp import Array, array_module
 
 ORDER = {"L1": 1, "L2": 2}
 OFFSETS = 9  # distances that a thread measures, as in distance.cu
 
 
-def distance(
-    embedding: Array, window: Window, norm: str, remove_center: bool, remove_bounds: bool
-) -> Array:
+def distance(embedding: Array, measure: Measure) -> Array:
     """Fast form of `segaware_np.ops.distance.distance`."""
+    window, norm, remove_center, remove_bounds = measure
     xp = array_module(embedding)
     n, channels, *shape = embedding.shape
     d = xp.empty((n, window.size, *window.output_shape(shape)), embedding.dtype)
@@ -35,18 +34,12 @@ def distance(
     return d
 
 
-def distance_grad(
-    d_distance: Array,
-    embedding: Array,
-    window: Window,
-    norm: str,
-    remove_center: bool,
-    remove_bounds: bool,
-) -> Array:
+def distance_grad(d_distance: Array, embedding: Array, measure: Measure) -> Array:
     """Fast form of `segaware_np.ops.distance.distance_grad`.
 
     The flags change nothing: what they remove has a constant distance, and is passed over.
     """
+    window, norm, *_ = measure
     xp = array_module(embedding)
     n, channels, *shape = embedding.shape
     de = xp.empty(embedding.shape, embedding.dtype)
@@ -62,22 +55,3 @@ def distance_grad(
         np.int32(channels),
     )
     return de
-
-
-def label_parity(labels: Array, window: Window, ignore_label: int | None) -> Array:
-    """Fast form of `segaware_np.ops.parity.label_parity`."""
-    xp = array_module(labels)
-    n, *shape = labels.shape
-    same = xp.empty((n, window.size, *window.output_shape(shape)), labels.dtype)
-    launch(
-        "label_parity",
-        (labels.dtype,),
-        same.size,
-        xp.ascontiguousarray(labels),
-        same,
-        window_struct(window, shape),
-        np.int64(n),
-        np.int32(ignore_label is not None),
-        labels.dtype.type(ignore_label or 0),
-    )
-    return same

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from segaware_np.gpu.distance import OFFSETS, ORDER, distance_grad
-from segaware_np.gpu.geometry import window_struct
-from segaware_np.gpu.numbers import scalar, sum_dtype
-from segaware_np.kernels import launch
-from segaware_np.ops.local_mask import ALL
+from segaware_np.gpu.arguments import scalar, sum_dtype, window_struct
+from segaware_np.gpu.kernels import launch
+from segaware_np.ops.distance import Measure
 from segaware_np.window import Window
 from segaware_np.xp import Array, array_module
 
@@ -40,18 +39,12 @@ def normalized_mask_grad(
 
 
 def local_mask(
-    embedding: Array,
-    scale: Array | float,
-    window: Window,
-    normalized: bool,
-    norm: str,
-    remove_center: bool,
-    remove_bounds: bool,
+    embedding: Array, scale: Array | float, measure: Measure, normalized: bool
 ) -> tuple[Array, None]:
-    """Fast form of `segaware_np.ops.local_mask.local_mask`: stores no distances."""
+    """Fast form of `segaware_np.ops.mask.local_mask`: stores no distances."""
     n, _, *image = embedding.shape
-    shape = (n, window.size, *window.output_shape(image))
-    how = _measured(embedding, window, norm, remove_center, remove_bounds)
+    shape = (n, measure.window.size, *measure.window.output_shape(image))
+    how = _measured(embedding, measure)
     return _mask(embedding, scale, shape, normalized=normalized, how=how), None
 
 
@@ -61,24 +54,19 @@ def local_mask_grad(
     scale: Array | float,
     mask: Array,
     d: None,
-    window: Window,
+    measure: Measure,
     normalized: bool,
-    norm: str,
-    remove_center: bool,
-    remove_bounds: bool,
     need: frozenset[str],
 ) -> tuple[Array | None, Array | None]:
-    """Fast form of `segaware_np.ops.local_mask.local_mask_grad`.
+    """Fast form of `segaware_np.ops.mask.local_mask_grad`.
 
     The scale's gradient measures the distances again; the embedding's needs none. What goes on
     to the embedding is written out: the gather behind it reads an entry twice for each eight
     channels.
     """
-    how = _measured(embedding, window, norm, remove_center, remove_bounds)
+    how = _measured(embedding, measure)
     dd, ds = _mask_grad(dmask, embedding, scale, mask, normalized=normalized, how=how, need=need)
-    if dd is None:
-        return None, ds
-    return distance_grad(dd, embedding, window, norm, remove_center, remove_bounds), ds
+    return None if dd is None else distance_grad(dd, embedding, measure), ds
 
 
 How = tuple[int, tuple[Any, ...]]  # the kernels' NORM, and their arguments from the window on
@@ -91,9 +79,8 @@ def _stored(distance: Array) -> How:
     return 0, (struct, np.int64(n), np.int32(0), np.int32(0), np.int32(0))
 
 
-def _measured(
-    embedding: Array, window: Window, norm: str, remove_center: bool, remove_bounds: bool
-) -> How:
+def _measured(embedding: Array, measure: Measure) -> How:
+    window, norm, remove_center, remove_bounds = measure
     n, channels, *shape = embedding.shape
     counts = np.int64(n), np.int32(channels), np.int32(remove_center), np.int32(remove_bounds)
     return ORDER[norm], (window_struct(window, shape), *counts)
@@ -127,7 +114,7 @@ def _mask_grad(
     *,
     normalized: bool,
     how: How,
-    need: frozenset[str] = ALL,
+    need: frozenset[str] = frozenset({"embedding", "scale"}),
 ) -> tuple[Any, Any]:
     xp = array_module(source)
     n, _, *count = mask.shape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from segaware_np.kernels import launch
+from segaware_np.gpu.kernels import launch
 from segaware_np.window import Pair
 from segaware_np.xp import Array, array_module
 

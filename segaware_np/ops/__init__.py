@@ -29,10 +29,11 @@ from segaware_np.ops.elementwise import (
 )
 from segaware_np.ops.embedding_loss import embedding_loss_backward, embedding_loss_forward
 from segaware_np.ops.join import add_backward, add_forward, concat_backward, concat_forward
-from segaware_np.ops.local_mask import local_mask_backward, local_mask_forward
 from segaware_np.ops.mask import (
     exponential_mask_backward,
     exponential_mask_forward,
+    local_mask_backward,
+    local_mask_forward,
     normalized_mask_backward,
     normalized_mask_forward,
 )

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
-from segaware_np.ops.convolution import needed
-from segaware_np.ops.local_mask import LocalMaskCache, local_mask_backward, local_mask_forward
+from segaware_np.ops.mask import LocalMaskCache, local_mask_backward, local_mask_forward
 from segaware_np.ops.masked_sum import MaskedSumCache, masked_sum_backward, masked_sum_forward
 from segaware_np.window import Window
-from segaware_np.xp import Array, check_array
+from segaware_np.xp import Array, check_array, needed
 
 ALL = frozenset({"x", "embedding", "scale"})
 

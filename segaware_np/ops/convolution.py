@@ -8,7 +8,7 @@ from typing import NamedTuple
 from segaware_np.dispatch import fast
 from segaware_np.ops.shifts import shifts
 from segaware_np.window import Window
-from segaware_np.xp import Array, array_module, check_array
+from segaware_np.xp import Array, array_module, check_array, needed
 
 ALL = frozenset({"x", "weight", "bias"})
 
@@ -238,14 +238,6 @@ def check_filter(
         )
     if bias is not None:
         check_array("bias", bias, (weight.shape[0],), like=x)
-
-
-def needed(need: Collection[str], known: frozenset[str], has_bias: bool) -> frozenset[str]:
-    """Check the names of the gradients that are asked for; there is none for an absent bias."""
-    unknown = set(need) - known
-    if unknown:
-        raise ValueError(f"need: expected names out of {sorted(known)}, got {sorted(unknown)}")
-    return frozenset(need) - (frozenset() if has_bias else {"bias"})
 
 
 def _mix(weight: Array, x: Array, groups: int) -> Array:

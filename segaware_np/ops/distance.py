@@ -10,12 +10,18 @@ from segaware_np.window import Window
 from segaware_np.xp import Array, array_module, check_array
 
 
-class DistanceCache(NamedTuple):
-    embedding: Array
+class Measure(NamedTuple):
+    """How embeddings are compared: within which window, by which norm, and what is removed."""
+
     window: Window
     norm: str
     remove_center: bool
     remove_bounds: bool
+
+
+class DistanceCache(NamedTuple):
+    embedding: Array
+    measure: Measure
 
 
 def distance_forward(
@@ -73,7 +79,7 @@ def distance_forward(
     [0.0, -1.0, 1.0]
     """
     check_embedding(embedding, window, norm)
-    cache = DistanceCache(embedding, window, norm, remove_center, remove_bounds)
+    cache = DistanceCache(embedding, Measure(window, norm, remove_center, remove_bounds))
     return fast(distance, embedding)(*cache), cache
 
 
@@ -83,16 +89,15 @@ def distance_backward(d_distance: Array, cache: DistanceCache) -> Array:
     ``de[p] += g`` and ``de[p + delta_k] -= g``, with ``g = dd * sign(diff)`` (L1, sign(0) = 0) or
     ``g = dd * diff`` (L2). Entries that one of the three rules has set pass nothing.
     """
-    embedding, window = cache.embedding, cache.window
+    embedding, (window, *_) = cache
     shape = (embedding.shape[0], window.size, *window.output_shape(embedding.shape[2:]))
     check_array("d_distance", d_distance, shape, like=embedding)
     return fast(distance_grad, embedding)(d_distance, *cache)
 
 
-def distance(
-    embedding: Array, window: Window, norm: str, remove_center: bool, remove_bounds: bool
-) -> Array:
+def distance(embedding: Array, measure: Measure) -> Array:
     """Plain formula of `distance_forward`: one offset at a time."""
+    window, norm, remove_center, remove_bounds = measure
     xp = array_module(embedding)
     n, _, *shape = embedding.shape
     count = window.output_shape(shape)
@@ -111,15 +116,9 @@ def distance(
     return d
 
 
-def distance_grad(
-    d_distance: Array,
-    embedding: Array,
-    window: Window,
-    norm: str,
-    remove_center: bool,
-    remove_bounds: bool,
-) -> Array:
+def distance_grad(d_distance: Array, embedding: Array, measure: Measure) -> Array:
     """Plain formula of `distance_backward`."""
+    window, norm, *_ = measure
     de = array_module(embedding).zeros_like(embedding)
     for k, inside, here, there in pairs(embedding.shape[2:], window):
         if k == window.centre:

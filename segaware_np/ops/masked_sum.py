@@ -6,10 +6,9 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from segaware_np.dispatch import fast
-from segaware_np.ops.convolution import needed
 from segaware_np.ops.shifts import shifts
 from segaware_np.window import Window
-from segaware_np.xp import Array, array_module, check_array
+from segaware_np.xp import Array, array_module, check_array, needed
 
 ALL = frozenset({"x", "mask"})
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
-from segaware_np.ops.convolution import needed
-from segaware_np.ops.local_mask import LocalMaskCache, local_mask_backward, local_mask_forward
+from segaware_np.ops.mask import LocalMaskCache, local_mask_backward, local_mask_forward
 from segaware_np.ops.segaware_convolution import (
     SegawareConvolutionCache,
     segaware_convolution_backward,
     segaware_convolution_forward,
 )
 from segaware_np.window import Window
-from segaware_np.xp import Array, check_array
+from segaware_np.xp import Array, check_array, needed
 
 ALL = frozenset({"x", "embedding", "weight", "bias", "scale"})
 

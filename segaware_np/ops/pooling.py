@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from segaware_np.dispatch import fast
 from segaware_np.ops.shifts import shifts
-from segaware_np.window import Pair, Window
+from segaware_np.window import Axis, Pair, Window
 from segaware_np.xp import Array, array_module, check_array
 
 
@@ -24,13 +24,13 @@ def pooled_shape(shape: Pair, window: Window) -> Pair:
     if any(p >= k for p, k in zip(window.pad, window.kernel, strict=True)):
         raise ValueError(f"window: expected pad < kernel, got {window.pad} and {window.kernel}")
     window.output_shape(shape)
-    out = []
-    for length, k, s, p, d in zip(
-        shape, window.kernel, window.stride, window.pad, window.dilation, strict=True
-    ):
-        count = -(-(length + 2 * p - (d * (k - 1) + 1)) // s) + 1
-        out.append(count - ((count - 1) * s >= length + p))
-    return out[0], out[1]
+    rows, columns = (_pooled(axis) for axis in window.axes(shape))
+    return rows, columns
+
+
+def _pooled(axis: Axis) -> int:
+    count = -(-axis.room // axis.stride) + 1
+    return count - ((count - 1) * axis.stride >= axis.length + axis.pad)
 
 
 class MaxPoolCache(NamedTuple):
@@ -110,11 +110,10 @@ def max_pool_grad(dy: Array, x: Array, y: Array, window: Window) -> Array:
 
 def _check_maxima(shape: Pair, window: Window, count: Pair) -> None:
     """Raise ValueError if a window sees no pixel: the maximum of none would be -inf."""
-    for length, n, s, p, d in zip(
-        shape, count, window.stride, window.pad, window.dilation, strict=True
-    ):
-        for start in range(-p, 0, s)[:n]:
-            if start % d >= length:  # the first row or column that it meets beyond the padding
+    for axis, n in zip(window.axes(shape), count, strict=True):
+        for start in range(-axis.pad, 0, axis.stride)[:n]:
+            # the first row or column that it meets beyond the padding
+            if start % axis.dilation >= axis.length:
                 raise ValueError(f"window: {window} has windows in the padding of {shape} alone")
 
 
@@ -175,10 +174,8 @@ def average_pool_grad(dy: Array, shape: Pair, window: Window) -> Array:
 
 def _padded_area(xp: object, shape: Pair, window: Window, count: Pair) -> Array:
     """Number of pixels of each window that lie in the padded image."""
-    axes = []
-    for length, n, k, s, p, d in zip(
-        shape, count, window.kernel, window.stride, window.pad, window.dilation, strict=True
-    ):
-        taps = xp.arange(n)[:, None] * s - p + xp.arange(k) * d  # type: ignore[attr-defined]
-        axes.append((taps < length + p).sum(1))
-    return axes[0][:, None] * axes[1]
+    areas = []
+    for axis, n in zip(window.axes(shape), count, strict=True):
+        taps = xp.arange(n)[:, None] * axis.stride - axis.pad + xp.arange(axis.kernel) * axis.dilation  # type: ignore[attr-defined]
+        areas.append((taps < axis.length + axis.pad).sum(1))
+    return areas[0][:, None] * areas[1]

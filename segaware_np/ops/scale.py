@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
-from segaware_np.ops.convolution import needed
-from segaware_np.xp import Array, check_array
+from segaware_np.xp import Array, check_array, needed
 
 ALL = frozenset({"x", "scale", "bias"})
 

@@ -15,12 +15,11 @@ from segaware_np.ops.convolution import (
     correlate,
     mix,
     mix_transposed,
-    needed,
     start_output,
 )
 from segaware_np.ops.shifts import shifts
 from segaware_np.window import Window
-from segaware_np.xp import Array, array_module, check_array
+from segaware_np.xp import Array, array_module, check_array, needed
 
 ALL = frozenset({"x", "mask", "weight", "bias"})
 

@@ -6,10 +6,11 @@ handles a whole image at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import product
 from typing import TypeAlias
 
-from segaware_np.window import Pair, Window
+from segaware_np.window import Axis, Pair, Window
 
 Index: TypeAlias = tuple  # an ellipsis and two slices: rows and columns behind any leading axes
 
@@ -40,12 +41,11 @@ def shifts(
     >>> [k for k, *_ in shifts((1, 1), Window(3, pad=1))]
     [4]
     """
-    count = count or window.output_shape(shape)
-    for k, offset in enumerate(window.offsets):
-        axes = [_overlap(*axis) for axis in zip(*_axes(shape, window, count), offset, strict=True)]
-        if all(stop > start for start, stop in axes):
-            inside = tuple(slice(start, stop) for start, stop in axes)
-            yield k, (..., *inside), (..., *_pixels(window, inside, offset))
+    axes, count = window.axes(shape), count or window.output_shape(shape)
+    for k, taps in enumerate(product(*map(range, window.kernel))):
+        inside = _each(Axis.seeing, axes, taps, (0, 0), count)
+        if all(axis.stop > axis.start for axis in inside):
+            yield k, (..., *inside), (..., *_each(Axis.seen, axes, taps, inside))
 
 
 def pairs(shape: Pair, window: Window) -> Iterator[tuple[int, Index, Index, Index]]:
@@ -62,17 +62,14 @@ def pairs(shape: Pair, window: Window) -> Iterator[tuple[int, Index, Index, Inde
     inside, here, there : index
         Of the windows, of their centres ``p`` and of their neighbours ``p + delta_k``.
     """
-    count = window.output_shape(shape)
-    centre = [_overlap(*axis, 0) for axis in zip(*_axes(shape, window, count), strict=True)]
-    for k, inside, _ in shifts(shape, window, count):
-        both = tuple(
-            slice(max(axis.start, start), min(axis.stop, stop))
-            for axis, (start, stop) in zip(inside[1:], centre, strict=True)
-        )
-        if all(axis.stop > axis.start for axis in both):
-            here = _pixels(window, both, (0, 0))
-            there = _pixels(window, both, window.offsets[k])
-            yield k, (..., *both), (..., *here), (..., *there)
+    axes, centre = window.axes(shape), (window.kernel[0] // 2, window.kernel[1] // 2)
+    whole = centres(shape, window)[0]
+    for k, taps in enumerate(product(*map(range, window.kernel))):
+        ends = zip(*((axis.start, axis.stop) for axis in whole[1:]), strict=True)
+        inside = _each(Axis.seeing, axes, taps, *ends)
+        if all(axis.stop > axis.start for axis in inside):
+            here, there = (_each(Axis.seen, axes, at, inside) for at in (centre, taps))
+            yield k, (..., *inside), (..., *here), (..., *there)
 
 
 def centres(shape: Pair, window: Window) -> tuple[Index, Index]:
@@ -83,30 +80,11 @@ def centres(shape: Pair, window: Window) -> tuple[Index, Index]:
     shape : (H, W)
     window : Window
     """
-    count = window.output_shape(shape)
-    inside = tuple(
-        slice(*_overlap(*axis, 0)) for axis in zip(*_axes(shape, window, count), strict=True)
-    )
-    return (..., *inside), (..., *_pixels(window, inside, (0, 0)))
+    axes, centre = window.axes(shape), (window.kernel[0] // 2, window.kernel[1] // 2)
+    inside = _each(Axis.seeing, axes, centre, (0, 0), window.output_shape(shape))
+    return (..., *inside), (..., *_each(Axis.seen, axes, centre, inside))
 
 
-def _axes(shape: Pair, window: Window, count: Pair) -> tuple[Pair, Pair, Pair, Pair]:
-    return window.origin, window.stride, count, shape
-
-
-def _overlap(origin: int, stride: int, count: int, length: int, delta: int) -> Pair:
-    """Range of the i < count with ``0 <= origin + i*stride + delta < length``, maybe empty."""
-    first = origin + delta
-    start = max(0, -(first // stride))
-    return start, max(start, min(count, (length - 1 - first) // stride + 1))
-
-
-def _pixels(window: Window, inside: tuple[slice, ...], delta: Pair) -> tuple[slice, ...]:
-    """The pixels ``p + delta`` of the windows ``inside``."""
-    out = []
-    for axis, origin, stride, shift in zip(
-        inside, window.origin, window.stride, delta, strict=True
-    ):
-        low, size = origin + axis.start * stride + shift, axis.stop - axis.start
-        out.append(slice(low, low + (size - 1) * stride + 1, stride) if size else slice(0, 0))
-    return tuple(out)
+def _each(of: Callable[..., slice], *arguments: tuple) -> tuple[slice, ...]:
+    """Rows and columns: one method of both axes, with the arguments of each."""
+    return tuple(map(of, *arguments))

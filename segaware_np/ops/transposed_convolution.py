@@ -6,9 +6,9 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from segaware_np.dispatch import fast
-from segaware_np.ops.convolution import ALL, convolution, convolution_grad, needed
+from segaware_np.ops.convolution import ALL, convolution, convolution_grad
 from segaware_np.window import Window
-from segaware_np.xp import Array, array_module, check_array
+from segaware_np.xp import Array, array_module, check_array, needed
 
 
 class TransposedConvolutionCache(NamedTuple):
@@ -107,9 +107,8 @@ def enlarged_shape(size: Collection[int], window: Window) -> tuple[int, ...]:
     ValueError
         If there is no such image.
     """
-    sides = zip(size, window.kernel, window.stride, window.pad, window.dilation, strict=True)
-    shape = tuple(stride * (side - 1) + dilation * (kernel - 1) + 1 - 2 * pad
-                  for side, kernel, stride, pad, dilation in sides)
+    axes = window.axes(tuple(size))  # whose windows these pixels are: they have become `length`
+    shape = tuple(axis.stride * (axis.length - 1) + axis.reach - 2 * axis.pad for axis in axes)
     if min(shape) < 1:
         raise ValueError(f"x: expected an image with something left but padding, "
                          f"got {tuple(size)} for {window}")

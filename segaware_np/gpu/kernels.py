@@ -226,7 +226,7 @@ def _module(device: int, source: str, element: str) -> Any:
 
 
 def _folder() -> Path:
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     for folder in (package / "raw_kernels", package.parent / "raw_kernels"):
         if (folder / "common.cuh").is_file():
             return folder

@@ -1,4 +1,4 @@
-"""Softmax and the losses on the GPU."""
+"""Softmax over channels, and its cross-entropy, on the GPU."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from math import prod
 
 import numpy as np
 
-from segaware_np.gpu.numbers import scalar, sum_dtype
-from segaware_np.kernels import launch
+from segaware_np.gpu.arguments import label_array, sum_dtype
+from segaware_np.gpu.kernels import launch
 from segaware_np.xp import Array, array_module
 
 
@@ -37,7 +37,7 @@ def softmax_grad(dp: Array, p: Array) -> Array:
 
 def cross_entropy(score: Array, labels: Array) -> tuple[Array, Array]:
     """Fast form of `segaware_np.ops.softmax.cross_entropy`."""
-    xp, labels = array_module(score), _labels(labels)
+    xp, labels = array_module(score), label_array(labels)
     probability = xp.empty(score.shape, score.dtype)
     nll = xp.empty(labels.shape, sum_dtype(score.dtype))
     launch(
@@ -56,7 +56,7 @@ def cross_entropy(score: Array, labels: Array) -> tuple[Array, Array]:
 
 def cross_entropy_grad(factor: Array, probability: Array, labels: Array) -> Array:
     """Fast form of `segaware_np.ops.softmax.cross_entropy_grad`."""
-    xp, labels = array_module(probability), _labels(labels)
+    xp, labels = array_module(probability), label_array(labels)
     dscore = xp.empty(probability.shape, probability.dtype)
     launch(
         "cross_entropy_backward",
@@ -69,64 +69,6 @@ def cross_entropy_grad(factor: Array, probability: Array, labels: Array) -> Arra
         *_counts(probability),
     )
     return dscore
-
-
-def hinge_loss(
-    distance: Array,
-    parity: Array,
-    alpha: float,
-    beta: float,
-    hinge: str,
-    ignore_label: int | None,
-) -> tuple[Array, Array, Array]:
-    """Fast form of `segaware_np.ops.embedding_loss.hinge_loss`."""
-    xp, parity = array_module(distance), _labels(parity)
-    n, size, *count = distance.shape
-    violation = xp.empty(distance.shape, distance.dtype)
-    loss = xp.empty((n, *count), sum_dtype(distance.dtype))
-    valid = xp.empty((n, *count), np.int32)
-    launch(
-        "hinge_loss",
-        (distance.dtype, parity.dtype),
-        loss.size,
-        xp.ascontiguousarray(distance),
-        parity,
-        violation,
-        loss,
-        valid,
-        np.float64(alpha),
-        np.float64(beta),
-        np.int32(hinge == "squared"),
-        np.int32(ignore_label is not None),
-        np.int64(ignore_label or 0),
-        np.int64(n),
-        np.int32(size),
-        np.int32(count[0] * count[1]),
-    )
-    return violation, loss.sum(dtype=np.float64), valid.sum(dtype=np.int64)
-
-
-def hinge_loss_grad(factor: Array | float, violation: Array, hinge: str) -> Array:
-    """Fast form of `segaware_np.ops.embedding_loss.hinge_loss_grad`."""
-    xp = array_module(violation)
-    dd = xp.empty(violation.shape, violation.dtype)
-    launch(
-        "hinge_loss_backward",
-        (violation.dtype,),
-        dd.size,
-        xp.ascontiguousarray(violation),
-        dd,
-        *scalar(factor, sum_dtype(violation.dtype)),
-        np.int32(hinge == "squared"),
-        np.int64(dd.size),
-    )
-    return dd
-
-
-def _labels(labels: Array) -> Array:
-    """Labels of a type that the kernels are made for: their own, or int64."""
-    dtype = labels.dtype if labels.dtype in (np.uint8, np.int32, np.int64) else np.int64
-    return array_module(labels).ascontiguousarray(labels, dtype)
 
 
 def _pixels(x: Array) -> int:

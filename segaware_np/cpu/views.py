@@ -4,7 +4,7 @@ In a contiguous image a step of dy rows and dx columns is a step of ``dy * W + d
 every pixel. So the windows of a band are one strided view into the image: no columns and no
 padded copy are built to look through it. The view takes no notice of the image's border:
 
-* beside the first and the last column it runs on into the next row, and `BandedWindows.clear`
+* beside the first and the last column it runs on into the next row, and `WindowViews.clear`
   sets those entries of a result to zero, whatever was computed there (a NaN at one edge of the
   image does not come out at the other);
 * above and below the image it would leave the image's memory, so those few bands look at a copy
@@ -29,7 +29,7 @@ _COLUMN_BYTES = 3 << 19
 
 
 @dataclass(frozen=True)
-class BandedWindows:
+class WindowViews:
     """The windows on images of one size.
 
     Parameters
@@ -148,11 +148,8 @@ class BandedWindows:
 
     def _inside(self, axis: int, tap: int, span: Pair) -> slice:
         """Which of the windows [first, stop) on an axis see the image through a tap."""
-        stride, (first, stop) = self.window.stride[axis], span
-        origin = tap * self.window.dilation[axis] - self.window.pad[axis]
-        low = min(max(-(origin // stride), first), stop)
-        high = max(min((self.shape[axis] - 1 - origin) // stride + 1, stop), low)
-        return slice(low - first, high - first)
+        seeing = self.window.axes(self.shape)[axis].seeing(tap, *span)
+        return slice(seeing.start - span[0], seeing.stop - span[0])
 
 
 def overlap(low: int, high: int, start: int, stop: int) -> tuple[slice, slice]:

@@ -1,4 +1,4 @@
-"""What a kernel needs to know of a window: the `Window` struct of ``raw_kernels/common.cuh``."""
+"""Arguments of kernels: windows as structs, numbers as pointers or values, in which precision."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from segaware_np.window import Pair, Window
+from segaware_np.xp import Array, array_module
 
 _FIELDS = ("kernel", "stride", "pad", "dilation", "image", "output")
 WINDOW = np.dtype([(f"{name}_{axis}", np.int32) for name in _FIELDS for axis in "hw"])
@@ -39,3 +40,21 @@ def _struct(window: Window, shape: Pair, count: Pair) -> np.ndarray:
             raise ValueError(f"{name}: expected planes below 2**31 pixels, got {height}x{width}")
     pairs = (window.kernel, window.stride, window.pad, window.dilation, shape, count)
     return np.array(tuple(length for pair in pairs for length in pair), WINDOW)
+
+
+def sum_dtype(dtype: np.dtype) -> np.dtype:
+    """Return the precision in which sums of this type are kept."""
+    return np.promote_types(dtype, np.float32)
+
+
+def scalar(value: Array | float, dtype: np.dtype) -> tuple[Array | None, np.float64]:
+    """Return a number as pointer and value for `scalar` in common.cuh: arrays stay on the GPU."""
+    if isinstance(value, (int, float, np.generic)):
+        return None, np.float64(value)
+    return value.astype(dtype, copy=False), np.float64(0)
+
+
+def label_array(labels: Array) -> Array:
+    """Labels of a type that the kernels are made for: their own, or int64."""
+    dtype = labels.dtype if labels.dtype in (np.uint8, np.int32, np.int64) else np.int64
+    return array_module(labels).ascontiguousarray(labels, dtype)

@@ -11,13 +11,14 @@ import numpy as np
 
 from segaware_np.caffe.fusion import FusedStep
 from segaware_np.caffe.net import Net
-from segaware_np.caffe.published import BGR_MEAN
+from segaware_np.data import RGB_MEAN
 from segaware_np.caffe.solver import Solver
-from segaware_np.caffe.weights import host, read_layers, write_layers
+from segaware_np.caffe.weights import read_layers, write_layers
 from segaware_np.commands.options import add_device, array_library
 from segaware_np.commands.sources import label_files
 from segaware_np.images import read_image, write_labels
 from segaware_np.ops.resize import resize_forward
+from segaware_np.xp import host
 
 _SUFFIXES = (".caffemodel", ".npz", ".safetensors")
 _WEIGHTS = "a .caffemodel, .npz or .safetensors file"
@@ -123,8 +124,8 @@ def label_image(net: Net, blob: str, image: np.ndarray) -> np.ndarray:
     size = tuple(d if d >= side else -(-(side + 31) // 32) * 32 - 31
                  for d, side in zip(declared[2:], (height, width), strict=True))
     batch = np.zeros((1, 3, *size), np.float32)
-    bgr = image[..., ::-1].astype(np.float32) - np.array(BGR_MEAN, np.float32)
-    batch[0, :, :height, :width] = bgr.transpose(2, 0, 1)
+    rgb = image.astype(np.float32) - np.array(RGB_MEAN, np.float32)
+    batch[0, :, :height, :width] = rgb[..., ::-1].transpose(2, 0, 1)
     net.forward({net.inputs[0]: net.xp.asarray(batch)})
     scores = net.blobs[blob].data
     if scores.ndim != 4:
