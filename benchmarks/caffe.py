@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from segaware_np.caffe.published import segaware_resnet101, segaware_vgg16
 
 from segaware_np.caffe import Net
-from segaware_np.caffe.published import segaware_resnet101, segaware_vgg16
 from segaware_np.cpu.threads import set_num_threads
 
 

@@ -30,13 +30,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segaware_np import models
+from segaware_np.cpu.threads import set_num_threads
 from segaware_np.crf import refine
 from segaware_np.data import PairList
 from segaware_np.images import overlay, write_image
 from segaware_np.inference import embed, score
 from segaware_np.metrics import Evaluation
 from segaware_np.ops.softmax import softmax_forward
-from segaware_np.cpu.threads import set_num_threads
 from segaware_np.window import Window
 
 

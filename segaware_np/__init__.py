@@ -7,8 +7,8 @@ from segaware_np.version import __version__
 TYPE_CHECKING = False  # as in `typing`, which takes longer to import than all of this
 if TYPE_CHECKING:
     from segaware_np import layers, models, ops, optim, policies
-    from segaware_np.net import Net
     from segaware_np.cpu.threads import get_num_threads, set_num_threads
+    from segaware_np.net import Net
     from segaware_np.train import Trainer
     from segaware_np.window import Window
     from segaware_np.xp import array_module, as_array

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache, wraps
 from importlib import import_module
 from importlib.util import find_spec
@@ -37,10 +38,27 @@ def fast(plain: Op, array: Array) -> Op:
     return form("cpu", plain) if array.dtype.char in "fd" else plain
 
 
+def device_of(array: Array) -> AbstractContextManager:
+    """Return the device of an array as a context: what is made and computed inside lives there.
+
+    Parameters
+    ----------
+    array : NumPy or CuPy array
+    """
+    return nullcontext() if array_module(array) is np else array.device
+
+
 @cache
-def form(room: str, plain: Op) -> Op:
-    """Return the form of a formula that stands in a room, else the formula itself."""
-    module = plain.__module__.replace(".ops.", f".{room}.")
+def form(package: str, plain: Op) -> Op:
+    """Return the form of a formula that stands in a package, else the formula itself.
+
+    Parameters
+    ----------
+    package : {"cpu", "gpu"}
+    plain : callable
+        A plain formula of `segaware_np.ops`.
+    """
+    module = plain.__module__.replace(".ops.", f".{package}.")
     if find_spec(module) is None:
         return plain
     return getattr(import_module(module), plain.__name__, plain)

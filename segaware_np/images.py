@@ -257,7 +257,19 @@ def overlay(
 
 
 def shrink(image: np.ndarray, size: int) -> np.ndarray:
-    """Return the image, at most ``size`` pixels long and wide."""
+    """Return the image, at most ``size`` pixels long and wide.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8 array
+    size : int
+        In pixels.
+
+    Examples
+    --------
+    >>> shrink(np.zeros((60, 90, 3), np.uint8), 30).shape
+    (20, 30, 3)
+    """
     pillow = require("PIL.Image", extra="images")
     picture = pillow.fromarray(image)
     picture.thumbnail((size, size), pillow.Resampling.LANCZOS)

@@ -1,23 +1,46 @@
-"""The geometry of a sliding window: the one description that every windowed operation shares."""
+"""The geometry of a sliding window: the one description that every windowed operation shares.
+
+All plain formulas of windowed operations are loops over a window's few offsets (`shifts`, `pairs`),
+each step of which handles a whole image at once: which pixels meet which, as slices, no copy.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from operator import index
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 Pair = tuple[int, int]
+Index: TypeAlias = tuple  # an ellipsis and two slices: rows and columns behind any leading axes
 
 
 class Axis(NamedTuple):
-    """A window along one axis of an image: all arithmetic of windows is that of two axes."""
+    """A window along one axis of an image: all arithmetic of windows is that of two axes.
+
+    Attributes
+    ----------
+    kernel, stride, pad, dilation : int
+        As of the `Window`.
+    length : int
+        Of the image, in pixels.
+
+    Examples
+    --------
+    >>> axis = Axis(kernel=3, stride=2, pad=1, dilation=1, length=8)
+    >>> axis.reach, axis.room
+    (3, 7)
+    >>> axis.seeing(0, 0, 4), axis.seen(0, slice(1, 4))  # the first window begins in the padding
+    (slice(1, 4, None), slice(1, 6, 2))
+    """
 
     kernel: int
     stride: int
     pad: int
     dilation: int
-    length: int  # of the image, pixels
+    length: int
 
     @property
     def reach(self) -> int:
@@ -111,9 +134,7 @@ class Window:
     def offsets(self) -> tuple[Pair, ...]:
         """The K offsets ``(dy, dx)`` in pixels, relative to the centre, row by row."""
         (kh, kw), (dh, dw) = self.kernel, self.dilation
-        return tuple(
-            ((i - kh // 2) * dh, (j - kw // 2) * dw) for i in range(kh) for j in range(kw)
-        )
+        return tuple(((i - kh // 2) * dh, (j - kw // 2) * dw) for i in range(kh) for j in range(kw))
 
     @cached_property
     def origin(self) -> Pair:
@@ -143,6 +164,91 @@ class Window:
                     f"{axis.reach} pixels, more than the padded {name} {axis.length} + 2*{axis.pad}"
                 )
         return axes[0].room // axes[0].stride + 1, axes[1].room // axes[1].stride + 1
+
+
+def shifts(
+    shape: Pair, window: Window, count: Pair | None = None
+) -> Iterator[tuple[int, Index, Index]]:
+    """For each offset k, the windows that see a pixel of the image through it, and that pixel.
+
+    Parameters
+    ----------
+    shape : (H, W)
+        Size of the image.
+    window : Window
+    count : (Ho, Wo), optional
+        Number of windows, if not ``window.output_shape(shape)``.
+
+    Yields
+    ------
+    k : int
+    inside : index
+        Of the windows ``(..., Ho, Wo)`` whose neighbour ``p + delta_k`` lies inside the image.
+    seen : index
+        Of those neighbours in the image ``(..., H, W)``, in the same order.
+
+    Examples
+    --------
+    >>> [k for k, *_ in shifts((1, 1), Window(3, pad=1))]
+    [4]
+    """
+    axes, count = window.axes(shape), count or window.output_shape(shape)
+    for k, taps in enumerate(product(*map(range, window.kernel))):
+        inside = _each(Axis.seeing, axes, taps, (0, 0), count)
+        if all(axis.stop > axis.start for axis in inside):
+            yield k, (..., *inside), (..., *_each(Axis.seen, axes, taps, inside))
+
+
+def pairs(shape: Pair, window: Window) -> Iterator[tuple[int, Index, Index, Index]]:
+    """Like `shifts`, for the windows whose centre lies in the image as well.
+
+    Parameters
+    ----------
+    shape : (H, W)
+    window : Window
+
+    Yields
+    ------
+    k : int
+    inside, here, there : index
+        Of the windows, of their centres ``p`` and of their neighbours ``p + delta_k``.
+
+    Examples
+    --------
+    >>> [k for k, *_ in pairs((1, 2), Window(3, pad=1))]
+    [3, 4, 5]
+    """
+    axes, centre = window.axes(shape), (window.kernel[0] // 2, window.kernel[1] // 2)
+    whole = centres(shape, window)[0]
+    for k, taps in enumerate(product(*map(range, window.kernel))):
+        ends = zip(*((axis.start, axis.stop) for axis in whole[1:]), strict=True)
+        inside = _each(Axis.seeing, axes, taps, *ends)
+        if all(axis.stop > axis.start for axis in inside):
+            here, there = (_each(Axis.seen, axes, at, inside) for at in (centre, taps))
+            yield k, (..., *inside), (..., *here), (..., *there)
+
+
+def centres(shape: Pair, window: Window) -> tuple[Index, Index]:
+    """Return the windows whose centre lies in the image, and those centres.
+
+    Parameters
+    ----------
+    shape : (H, W)
+    window : Window
+
+    Examples
+    --------
+    >>> centres((5, 7), Window.same(3))
+    ((Ellipsis, slice(0, 5, None), slice(0, 7, None)), (Ellipsis, slice(0, 5, 1), slice(0, 7, 1)))
+    """
+    axes, centre = window.axes(shape), (window.kernel[0] // 2, window.kernel[1] // 2)
+    inside = _each(Axis.seeing, axes, centre, (0, 0), window.output_shape(shape))
+    return (..., *inside), (..., *_each(Axis.seen, axes, centre, inside))
+
+
+def _each(of: Callable[..., slice], *arguments: tuple) -> tuple[slice, ...]:
+    """Rows and columns: one method of both axes, with the arguments of each."""
+    return tuple(map(of, *arguments))
 
 
 def image_shape(name: str, value: Pair) -> Pair:

@@ -194,7 +194,27 @@ def check_array(
 
 
 def needed(need: Collection[str], known: frozenset[str], has_bias: bool) -> frozenset[str]:
-    """Check the names of the gradients that are asked for; there is none for an absent bias."""
+    """Return the gradients that are asked for; there is none for an absent bias.
+
+    Parameters
+    ----------
+    need : collection of str
+        Names of arguments.
+    known : frozenset of str
+        Those that have a gradient.
+    has_bias : bool
+        Whether the argument "bias" was given.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown.
+
+    Examples
+    --------
+    >>> sorted(needed(["x", "bias"], frozenset({"x", "weight", "bias"}), has_bias=False))
+    ['x']
+    """
     unknown = set(need) - known
     if unknown:
         raise ValueError(f"need: expected names out of {sorted(known)}, got {sorted(unknown)}")

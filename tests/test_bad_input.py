@@ -41,8 +41,12 @@ from segaware_np.ops.distance import distance_backward, distance_forward
 from segaware_np.ops.dropout import dropout_forward
 from segaware_np.ops.embedding_loss import embedding_loss_forward
 from segaware_np.ops.join import add_forward, concat_forward
-from segaware_np.ops.mask import local_mask_backward, local_mask_forward
-from segaware_np.ops.mask import exponential_mask_forward, normalized_mask_forward
+from segaware_np.ops.mask import (
+    exponential_mask_forward,
+    local_mask_backward,
+    local_mask_forward,
+    normalized_mask_forward,
+)
 from segaware_np.ops.mean_field import mean_field_backward, mean_field_forward
 from segaware_np.ops.parity import label_parity_forward
 from segaware_np.ops.pooling import average_pool_forward, max_pool_forward

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from published import embedding_network, segaware_vgg16
 from test_caffe_layers import EVERY, description
 
 from segaware_np.caffe import Net, Solver
-from published import embedding_network, segaware_vgg16
 from segaware_np.caffe.schema import bind
 from segaware_np.caffe.text import parse
 from segaware_np.caffe.wire import (

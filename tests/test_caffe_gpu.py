@@ -8,10 +8,10 @@ from types import ModuleType
 import numpy as np
 import pytest
 from caffe_cases import cases, check_network
+from published import segaware_vgg16
 from test_caffe_layers import EVERY, away_from_kinks, description
 
 from segaware_np.caffe import Net, Solver
-from published import segaware_vgg16
 
 pytest_plugins = "segaware_np.testing.cuda.plugin"
 

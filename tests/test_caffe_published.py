@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from segaware_np.caffe import Net
-from segaware_np.caffe.fusion import FusedStep
 from published import (
     PRESETS,
     embedding_network,
     segaware_resnet101,
     segaware_vgg16,
 )
+
+from segaware_np.caffe import Net
+from segaware_np.caffe.fusion import FusedStep
 
 RNG = np.random.default_rng(2)
 SMALL = {

@@ -13,8 +13,8 @@ import pytest
 from command_line import fails, run, terminal
 
 from segaware_np import demo
-from segaware_np.commands.main import main
 from segaware_np.commands import info
+from segaware_np.commands.main import main
 from segaware_np.data import SyntheticScenes
 from segaware_np.images import read_image, read_labels, read_palette, write_image, write_labels
 from segaware_np.models import embedding_network, load, segmentation_network

@@ -166,7 +166,8 @@ def test_masks(p, scale, scale_dtype):
 @given(problems, st.sampled_from([1.0, 0.05, 0.0, -1.0]), st.booleans(), st.booleans())
 def test_local_masks(p, scale, normalized, remove):
     scale, x = p.x.dtype.type(scale), np.nan_to_num(p.x)
-    how, name = Measure(p.window, "L1", remove, remove), "normalized_mask" if normalized else "exponential_mask"
+    how = Measure(p.window, "L1", remove, remove)
+    name = "normalized_mask" if normalized else "exponential_mask"
     with np.errstate(all="ignore"):
         d = PLAIN["distance"](x, how)
         expected = PLAIN[name](d, scale)

@@ -84,12 +84,3 @@ def test_layers_without_their_inputs_are_left_out():
         explain(net, {"picture": image["image"]})
     with pytest.raises(ValueError, match="inputs: expected some of"):
         explain(net, {})
-
-
-def test_a_network_explains_itself():
-    net = models.embedding_network((2, 3), (1, 1), 2)
-    rng = np.random.default_rng(0)
-    batch = {
-        "image": rng.standard_normal((1, 3, 6, 7)).astype("float32"),
-        "label": rng.integers(0, 3, (1, 6, 7)),
-    }

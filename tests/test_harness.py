@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from segaware_np.gpu import kernels
-from segaware_np.gpu.arguments import window_struct
+from segaware_np.gpu.kernels import window_struct
 from segaware_np.ops import columns, masked_sum, segaware_convolution
 from segaware_np.testing.cuda import emulate, fake_cupy, nvrtc, report
 from segaware_np.window import Window

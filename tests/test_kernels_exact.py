@@ -6,15 +6,15 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from gpu_checks import gpu, CHECKS, Bench, Case, assert_near, cases
+from gpu_checks import CHECKS, Bench, Case, assert_near, cases, gpu
 from hypothesis import HealthCheck, given, settings
 
 from segaware_np.gpu import kernels
+from segaware_np.gpu.kernels import window_struct
+from segaware_np.ops.distance import Measure
 from segaware_np.ops.mask import local_mask_backward, local_mask_forward
 from segaware_np.ops.masked_sum import masked_sum_grad
 from segaware_np.ops.segaware_convolution import segaware_convolution
-from segaware_np.gpu.arguments import window_struct
-from segaware_np.ops.distance import Measure
 from segaware_np.window import Window
 
 pytest_plugins = "segaware_np.testing.cuda.plugin"

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from command_line import fails
 
-from segaware_np.commands.main import describe, main
 from segaware_np.commands import info
+from segaware_np.commands.main import describe, main
 from segaware_np.commands.parser import build_parser
 from segaware_np.images import write_image
 

@@ -17,10 +17,15 @@ import weakref
 import numpy as np
 import pytest
 
-from segaware_np import cpu
 from segaware_np.cpu import threads
-from segaware_np.cpu import workspace
+from segaware_np.cpu.distance import distance, distance_grad
+from segaware_np.cpu.mask import exponential_mask, exponential_mask_grad
+from segaware_np.cpu.masked_sum import masked_sum, masked_sum_grad
+from segaware_np.cpu.mean_field import mean_field_update_grad
+from segaware_np.cpu.segaware_convolution import segaware_convolution, segaware_convolution_grad
+from segaware_np.cpu.softmax import softmax
 from segaware_np.cpu.threads import get_num_threads, parallel, set_num_threads
+from segaware_np.ops.distance import Measure
 from segaware_np.window import Window
 
 
@@ -304,19 +309,20 @@ def step(seed=0, size=(70, 60)):
     """Every gradient of a segmentation-aware convolution with a mask made from an embedding, and
     of a masked sum and the mixing of its channels."""
     rng, window = np.random.default_rng(seed), Window.same(3, dilation=2)
+    measure = Measure(window, "L1", remove_center=False, remove_bounds=True)
     x, e = rng.standard_normal((2, 3, 8, *size), dtype="float32")
     weight = rng.standard_normal((5, 8, 3, 3), dtype="float32")
-    d = cpu.distance(e, window, "L1", False, True)
-    mask = cpu.exponential_mask(d, 0.1)
-    y = cpu.segaware_convolution(x, mask, weight, None, window, 1)
+    d = distance(e, measure)
+    mask = exponential_mask(d, 0.1)
+    y = segaware_convolution(x, mask, weight, None, window, 1)
     need = {"x", "mask", "weight", "bias"}
-    dx, dmask, dweight, dbias = cpu.segaware_convolution_grad(y, x, mask, weight, window, 1, need)
-    dd, ds = cpu.exponential_mask_grad(dmask, d, 0.1, mask)
-    de = cpu.distance_grad(dd, e, window, "L1", False, True)
-    sums = cpu.masked_sum(x, mask, window)
-    dx2, dmask2 = cpu.masked_sum_grad(sums, x, mask, window, {"x", "mask"})
+    dx, dmask, dweight, dbias = segaware_convolution_grad(y, x, mask, weight, window, 1, need)
+    dd, ds = exponential_mask_grad(dmask, d, 0.1, mask)
+    de = distance_grad(dd, e, measure)
+    sums = masked_sum(x, mask, window)
+    dx2, dmask2 = masked_sum_grad(sums, x, mask, window, {"x", "mask"})
     mixer = np.outer(weight[0, :, 0, 0], weight[1, :, 0, 0])
-    (dp,), (dmixer,) = cpu.mean_field_update_grad(x, [cpu.softmax(e)], [mixer])
+    (dp,), (dmixer,) = mean_field_update_grad(x, [softmax(e)], [mixer])
     return [y, dx, dweight, dbias, ds, de, sums, dx2, dmask2, dp, dmixer]
 
 
@@ -352,7 +358,7 @@ def test_callers_may_use_threads_of_their_own():
 
 def test_iterations_ask_for_no_more_memory():
     def scratch():
-        return {n: (b.size, b.ctypes.data) for n, b in workspace._workspace.blocks.items()}
+        return {n: (b.size, b.ctypes.data) for n, b in threads._workspace.blocks.items()}
 
     set_num_threads(1)  # all scratch memory belongs to this thread
     step()

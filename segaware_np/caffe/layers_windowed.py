@@ -170,11 +170,11 @@ class Deconvolution(Convolution):
             raise self.error("bottom_is_im2col is not supported here")
 
     def shapes(self, *bottoms: Shape) -> list[Shape]:
-        n, channels, *size = self.image(bottoms[0])
+        n, channels, height, width = self.image(bottoms[0])
         if channels % self.groups:
             raise self.error(f"{channels} channels do not make {self.groups} groups")
         try:
-            return [(n, self.outputs, *enlarged_shape(size, self.window))]
+            return [(n, self.outputs, *enlarged_shape((height, width), self.window))]
         except ValueError as error:
             raise self.error(str(error)) from None
 

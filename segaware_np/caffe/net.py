@@ -132,7 +132,9 @@ class Net:
         self.name, self._graph, self._context = spec.name, graph, context
         self._engine = Engine(graph, context, spec.force_backward, fuse)
         self.inputs, self.outputs = list(graph.inputs), graph.outputs()
-        self.blobs = {name: Blob(self._engine, name, slots) for name, slots in graph.versions.items()}
+        self.blobs = {
+            name: Blob(self._engine, name, slots) for name, slots in graph.versions.items()
+        }
         layers = [step.layer for step in graph.steps if step.layer.params]
         self.params = {layer.name: layer.params for layer in layers}
         if weights is not None:

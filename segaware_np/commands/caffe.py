@@ -11,11 +11,11 @@ import numpy as np
 
 from segaware_np.caffe.fusion import FusedStep
 from segaware_np.caffe.net import Net
-from segaware_np.data import RGB_MEAN
 from segaware_np.caffe.solver import Solver
 from segaware_np.caffe.weights import read_layers, write_layers
 from segaware_np.commands.options import add_device, array_library
 from segaware_np.commands.sources import label_files
+from segaware_np.data import RGB_MEAN
 from segaware_np.images import read_image, write_labels
 from segaware_np.ops.resize import resize_forward
 from segaware_np.xp import host

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segaware_np.cpu.workspace import scratch
+from segaware_np.cpu.threads import scratch
 from segaware_np.window import Pair, Window
 
 _BLOCK = 12  # windows, at most

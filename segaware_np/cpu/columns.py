@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from segaware_np.cpu.views import WindowViews
-from segaware_np.cpu.gathering import Gathering, gather
 from segaware_np.cpu.threads import get_num_threads, parallel
+from segaware_np.cpu.views import Gathering, WindowViews, gather
 from segaware_np.window import Pair, Window
 
 

@@ -21,11 +21,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segaware_np.cpu.views import WindowViews
-from segaware_np.cpu.gathering import Gathering, Run, gather, gather_weighted, margin
 from segaware_np.cpu.gemm import gemm
-from segaware_np.cpu.workspace import scratch
-from segaware_np.cpu.threads import get_num_threads, parallel
+from segaware_np.cpu.threads import get_num_threads, parallel, scratch
+from segaware_np.cpu.views import Gathering, Run, WindowViews, gather, gather_weighted, margin
 from segaware_np.window import Pair, Window
 
 Gradient = np.ndarray | None

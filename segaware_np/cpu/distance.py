@@ -17,11 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segaware_np.cpu.workspace import scratch
+from segaware_np.cpu.threads import get_num_threads, parallel, scratch
 from segaware_np.ops.distance import Measure
-from segaware_np.ops.shifts import Index, centres, pairs
-from segaware_np.cpu.threads import get_num_threads, parallel
-from segaware_np.window import Pair, Window
+from segaware_np.window import Index, Pair, Window, centres, pairs
 
 _VALUES = 1 << 17  # of one difference: half a megabyte in float32
 _CHANNELS = 16  # of one difference: a pass over few long runs takes less time than over many short
@@ -85,9 +83,7 @@ def distance(embedding: np.ndarray, measure: Measure) -> np.ndarray:
     return d
 
 
-def distance_grad(
-    d_distance: np.ndarray, embedding: np.ndarray, measure: Measure
-) -> np.ndarray:
+def distance_grad(d_distance: np.ndarray, embedding: np.ndarray, measure: Measure) -> np.ndarray:
     """Fast form of `segaware_np.ops.distance.distance_grad`."""
     window, norm, *_ = measure
     n, e, *shape = embedding.shape

@@ -8,10 +8,9 @@ import numpy as np
 
 from segaware_np.cpu.distance import distance as distances
 from segaware_np.cpu.distance import distance_grad
-from segaware_np.cpu.workspace import scratch
+from segaware_np.cpu.threads import parallel, scratch
 from segaware_np.ops import mask as plain
 from segaware_np.ops.distance import Measure
-from segaware_np.cpu.threads import parallel
 
 _VALUES = 1 << 16  # of one tile: a quarter of a megabyte in float32
 

@@ -16,10 +16,9 @@ from collections.abc import Collection
 import numpy as np
 
 from segaware_np.cpu.band_matrices import Banded, Index, Rows
+from segaware_np.cpu.threads import parallel, scratch
 from segaware_np.cpu.views import WindowViews
-from segaware_np.cpu.workspace import scratch
 from segaware_np.ops import masked_sum as plain
-from segaware_np.cpu.threads import parallel
 from segaware_np.window import Pair, Window
 
 _FEW = 8  # channels

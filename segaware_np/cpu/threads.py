@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from math import ceil
+from math import ceil, prod
 from operator import index
 from pathlib import Path
 from queue import SimpleQueue
@@ -303,3 +303,46 @@ def _quota(root: Path = Path("/sys/fs/cgroup")) -> float:
             return float("inf")
     limited = quota.isdecimal() and period.isdecimal() and int(period) > 0  # "max", "-1": none
     return int(quota) / int(period) if limited else float("inf")
+
+
+_LINE = 64  # bytes of a cache line
+
+
+class _Workspace(threading.local):
+    def __init__(self) -> None:
+        self.blocks: dict[str, np.ndarray] = {}
+
+
+_workspace = _Workspace()
+
+
+def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Return uninitialised memory of this thread, the same at every call with that name.
+
+    It grows to the largest that was ever asked for and lives as long as the thread, so that no
+    iteration asks for new pages. Nothing that leaves an operation may lie in it.
+
+    Parameters
+    ----------
+    name : str
+    shape : tuple of int
+    dtype : numpy.dtype
+
+    Examples
+    --------
+    >>> buffer = scratch("columns", (2, 3), np.dtype("float32"))
+    >>> np.shares_memory(buffer, scratch("columns", (3, 2), np.dtype("float32")))
+    True
+    """
+    size = prod(shape) * dtype.itemsize
+    block = _workspace.blocks.get(name)
+    if block is None or block.size < size:
+        block = _aligned(size)
+        _workspace.blocks[name] = block
+    return block[:size].view(dtype).reshape(shape)
+
+
+def _aligned(size: int) -> np.ndarray:
+    raw = np.empty(size + _LINE, np.uint8)
+    start = -raw.ctypes.data % _LINE
+    return raw[start : start + size]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from segaware_np.gpu.arguments import window_struct
-from segaware_np.gpu.kernels import launch
+from segaware_np.gpu.kernels import launch, window_struct
 from segaware_np.window import Pair, Window
 from segaware_np.xp import Array, array_module
 
@@ -63,6 +62,25 @@ def masked_columns(x: Array, mask: Array | None, window: Window, first: int, cou
         np.int32(count),
     )
     return cols
+
+
+def sum_offsets(x: Array, mask: Array, window: Window) -> Array:
+    """Return masked sums, also of images (N, C, K, H, W) that differ from offset to offset."""
+    xp = array_module(x)
+    n, c, *_ = x.shape
+    y = xp.empty((n, c, *mask.shape[2:]), x.dtype)
+    launch(
+        "masked_sum",
+        (x.dtype, x.ndim == 5),
+        n * -(-c // 8) * mask.shape[2] * mask.shape[3],
+        xp.ascontiguousarray(x),
+        xp.ascontiguousarray(mask),
+        y,
+        window_struct(window, x.shape[-2:]),
+        np.int64(n),
+        np.int32(c),
+    )
+    return y
 
 
 def masked_columns_grad(

@@ -21,15 +21,14 @@ from contextlib import contextmanager
 import numpy as np
 
 from segaware_np.gpu.columns import gather_columns, masked_columns, masked_columns_grad
-from segaware_np.gpu.arguments import sum_dtype, window_struct
+from segaware_np.gpu.kernels import launch, sum_dtype, window_struct
 from segaware_np.gpu.masked_sum import sum_offsets
-from segaware_np.gpu.products import products
-from segaware_np.gpu.kernels import launch
 from segaware_np.window import Window
 from segaware_np.xp import Array, array_module
 
 IMPLICIT_CHANNELS = 128  # most channels (in and out, of a group) for which columns do not pay
 PIECE_BYTES = 1 << 27  # most columns at a time: work that outlasts the launches of a piece
+_FEW = 32  # matrix products that are made one by one
 _TILE_WINDOWS = 128  # windows of a tile and threads of a block, as in convolution.cu
 
 
@@ -106,7 +105,7 @@ def _columns(
     y = array_module(x).empty((n, weight.shape[0], count[0] * count[1]), x.dtype)
     for some, part, cols in _column_pieces(x, mask, window):
         samples, windows = cols.shape[2:]
-        product = products(taps, cols.reshape(groups, -1, samples * windows))
+        product = _products(taps, cols.reshape(groups, -1, samples * windows))
         y[some, :, part] = product.reshape(-1, samples, windows).swapaxes(0, 1)
         del cols, product  # before the next piece is made
     if bias is not None:
@@ -123,7 +122,7 @@ def _product_first(
     taps = weight.reshape(outputs, c, window.size).transpose(0, 2, 1).reshape(1, -1, c)
     y = xp.empty((n, outputs, *mask.shape[2:]), x.dtype)
     for some, _ in _pieces(n, 1, outputs * window.size * pixels * x.dtype.itemsize):
-        images = products(taps, x[some].reshape(-1, c, pixels))
+        images = _products(taps, x[some].reshape(-1, c, pixels))
         images = images.reshape(-1, outputs, window.size, *shape)
         y[some] = sum_offsets(images, mask[some], window)
     if bias is not None:
@@ -175,7 +174,7 @@ def _image_grad(
         piece = image[some, :, part]
         piece = piece.reshape(len(piece), -1, *shape)
         transposed = taps[:, :, part].reshape(groups, outputs, -1).swapaxes(1, 2)
-        dcols = products(transposed, _side_by_side(outer[some]))
+        dcols = _products(transposed, _side_by_side(outer[some]))
         target = None if dx is None else dx.reshape(image.shape)[some, :, part]
         with _contiguous(target, piece.shape) as found:
             if mask is None:
@@ -194,7 +193,7 @@ def _weight_grad(
     dtaps = array_module(x).zeros((groups, outputs, weight[0].size), sum_dtype(x.dtype))
     for some, part, cols in _column_pieces(x, mask, window):
         cols = cols.reshape(groups, weight[0].size, -1)
-        dtaps += products(_side_by_side(outer[some, ..., part]), cols.swapaxes(1, 2))
+        dtaps += _products(_side_by_side(outer[some, ..., part]), cols.swapaxes(1, 2))
         del cols  # before the next piece is made
     return dtaps.reshape(weight.shape).astype(x.dtype, copy=False)
 
@@ -246,3 +245,21 @@ def _contiguous(target: Array | None, shape: tuple[int, ...]) -> Iterator[Array 
 
 def _part(array: Array | None, some: slice) -> Array | None:
     return None if array is None else array[some]
+
+
+def _products(a: Array, b: Array) -> Array:
+    """Return ``a[g] @ b[g]`` for each g.
+
+    a (G, L, M), or (1, L, M) for all g; b (G, M, R) -> (G, L, R)
+
+    CuPy hands two matrices to cuBLAS as they lie, transposed or not, for float16 and TF32 on
+    tensor cores. Of a stack it copies what is transposed, widens float16, and never uses TF32:
+    that pays only where there are many small ones, as of a depthwise convolution.
+    """
+    xp = array_module(a)
+    if len(b) > _FEW:
+        return xp.matmul(a, b)
+    c = xp.empty((len(b), a.shape[1], b.shape[2]), b.dtype)
+    for g, target in enumerate(c):
+        xp.matmul(a[g % len(a)], b[g], out=target)
+    return c

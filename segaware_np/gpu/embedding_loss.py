@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from segaware_np.gpu.arguments import label_array, scalar, sum_dtype
-from segaware_np.gpu.kernels import launch
+from segaware_np.gpu.kernels import label_array, launch, scalar, sum_dtype
 from segaware_np.xp import Array, array_module
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from segaware_np.extras import require
-from segaware_np.xp import Array
+from segaware_np.window import Pair, Window
+from segaware_np.xp import Array, array_module
 
 OPTIONS = ("--std=c++17",)
 MAX_BLOCKS = 1 << 20  # kernels stride over what a grid of this size leaves
@@ -21,6 +22,8 @@ C_TYPES = {
     **{"b": "signed char", "h": "short", "i": "int", "q": "long long"},
     **{"B": "unsigned char", "H": "unsigned short", "I": "unsigned int", "Q": "unsigned long long"},
 }
+_FIELDS = ("kernel", "stride", "pad", "dilation", "image", "output")
+WINDOW = np.dtype([(f"{name}_{axis}", np.int32) for name in _FIELDS for axis in "hw"])
 FLOATS = ("float", "double", "__half")
 INTEGERS = tuple(C_TYPES[char] for char in "?bhiqBHIQ")
 _FLAG = ("false", "true")
@@ -162,6 +165,70 @@ def launch(
     with device:
         function = _function(device.id, kernel, names)
         function((min(-(-work // block), MAX_BLOCKS),), (block,), tuple(values))
+
+
+def window_struct(window: Window, shape: Pair, count: Pair | None = None) -> np.ndarray:
+    """Return a window on an image as a 0-d structured array, to be passed to a kernel by value.
+
+    Parameters
+    ----------
+    window : Window
+    shape : (H, W)
+        Size of the image.
+    count : (Ho, Wo), optional
+        Number of windows, if not ``window.output_shape(shape)``.
+
+    Raises
+    ------
+    ValueError
+        If one plane of the image or of the output holds 2**31 elements or more: kernels name a
+        pixel by 32 bits (and an element of an array by 64).
+    """
+    return _struct(window, tuple(shape), tuple(count or window.output_shape(shape)))
+
+
+@lru_cache(maxsize=1024)
+def _struct(window: Window, shape: Pair, count: Pair) -> np.ndarray:
+    for name, (height, width) in (("image", shape), ("output", count)):
+        if height * width >= 2**31:
+            raise ValueError(f"{name}: expected planes below 2**31 pixels, got {height}x{width}")
+    pairs = (window.kernel, window.stride, window.pad, window.dilation, shape, count)
+    return np.array(tuple(length for pair in pairs for length in pair), WINDOW)
+
+
+def sum_dtype(dtype: np.dtype) -> np.dtype:
+    """Return the precision in which sums of this type are kept.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype
+    """
+    return np.promote_types(dtype, np.float32)
+
+
+def scalar(value: Array | float, dtype: np.dtype) -> tuple[Array | None, np.float64]:
+    """Return a number as pointer and value for `scalar` in common.cuh: arrays stay on the GPU.
+
+    Parameters
+    ----------
+    value : float or 0-d array
+    dtype : numpy.dtype
+        Of the elements that the pointer points to.
+    """
+    if isinstance(value, (int, float, np.generic)):
+        return None, np.float64(value)
+    return value.astype(dtype, copy=False), np.float64(0)
+
+
+def label_array(labels: Array) -> Array:
+    """Return labels of a type that the kernels are made for: their own, or int64.
+
+    Parameters
+    ----------
+    labels : integer array
+    """
+    dtype = labels.dtype if labels.dtype in (np.uint8, np.int32, np.int64) else np.int64
+    return array_module(labels).ascontiguousarray(labels, dtype)
 
 
 def _spelled(value: Any) -> str:

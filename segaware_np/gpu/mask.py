@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from segaware_np.gpu.distance import OFFSETS, ORDER, distance_grad
-from segaware_np.gpu.arguments import scalar, sum_dtype, window_struct
-from segaware_np.gpu.kernels import launch
+from segaware_np.gpu.kernels import launch, scalar, sum_dtype, window_struct
 from segaware_np.ops.distance import Measure
 from segaware_np.window import Window
 from segaware_np.xp import Array, array_module

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from segaware_np.gpu.columns import masked_columns_grad
-from segaware_np.gpu.arguments import sum_dtype, window_struct
-from segaware_np.gpu.kernels import launch
+from segaware_np.gpu.columns import masked_columns_grad, sum_offsets
+from segaware_np.gpu.kernels import sum_dtype
 from segaware_np.window import Window
 from segaware_np.xp import Array, array_module
 
@@ -14,25 +11,6 @@ from segaware_np.xp import Array, array_module
 def masked_sum(x: Array, mask: Array, window: Window) -> Array:
     """Return ``y[n, c, p] = sum_k mask[n, k, p] x[n, c, p + delta_k]``."""
     return sum_offsets(x, mask, window)
-
-
-def sum_offsets(x: Array, mask: Array, window: Window) -> Array:
-    """Do `masked_sum`, also of images (N, C, K, H, W) that differ from offset to offset."""
-    xp = array_module(x)
-    n, c, *_ = x.shape
-    y = xp.empty((n, c, *mask.shape[2:]), x.dtype)
-    launch(
-        "masked_sum",
-        (x.dtype, x.ndim == 5),
-        n * -(-c // 8) * mask.shape[2] * mask.shape[3],
-        xp.ascontiguousarray(x),
-        xp.ascontiguousarray(mask),
-        y,
-        window_struct(window, x.shape[-2:]),
-        np.int64(n),
-        np.int32(c),
-    )
-    return y
 
 
 def masked_sum_grad(

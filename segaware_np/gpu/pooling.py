@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from segaware_np.gpu.arguments import window_struct
-from segaware_np.gpu.kernels import launch
+from segaware_np.gpu.kernels import launch, window_struct
 from segaware_np.window import Pair, Window
 from segaware_np.xp import Array, array_module
 

@@ -6,8 +6,7 @@ from math import prod
 
 import numpy as np
 
-from segaware_np.gpu.arguments import label_array, sum_dtype
-from segaware_np.gpu.kernels import launch
+from segaware_np.gpu.kernels import label_array, launch, sum_dtype
 from segaware_np.xp import Array, array_module
 
 

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from segaware_np.layers.base import Layer, Need
-from segaware_np.ops.elementwise import maximum_backward, maximum_forward
-from segaware_np.ops.join import add_backward, add_forward, concat_backward, concat_forward
+from segaware_np.ops.join import (
+    add_backward,
+    add_forward,
+    concat_backward,
+    concat_forward,
+    maximum_backward,
+    maximum_forward,
+)
 from segaware_np.xp import Array
 
 

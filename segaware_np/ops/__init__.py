@@ -20,15 +20,20 @@ from segaware_np.ops.elementwise import (
     absolute_forward,
     exponential_backward,
     exponential_forward,
-    maximum_backward,
-    maximum_forward,
     power_backward,
     power_forward,
+)
+from segaware_np.ops.embedding_loss import embedding_loss_backward, embedding_loss_forward
+from segaware_np.ops.join import (
+    add_backward,
+    add_forward,
+    concat_backward,
+    concat_forward,
+    maximum_backward,
+    maximum_forward,
     product_backward,
     product_forward,
 )
-from segaware_np.ops.embedding_loss import embedding_loss_backward, embedding_loss_forward
-from segaware_np.ops.join import add_backward, add_forward, concat_backward, concat_forward
 from segaware_np.ops.mask import (
     exponential_mask_backward,
     exponential_mask_forward,

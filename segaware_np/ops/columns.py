@@ -5,9 +5,27 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from segaware_np.dispatch import fast
-from segaware_np.ops.shifts import shifts
-from segaware_np.window import Pair, Window, image_shape
+from segaware_np.window import Pair, Window, image_shape, shifts
 from segaware_np.xp import Array, array_module, check_array
+
+
+def im2col(x: Array, window: Window) -> Array:
+    """Plain formula of `im2col_forward`: one shifted copy an offset."""
+    xp = array_module(x)
+    shape = window.output_shape(x.shape[2:])
+    cols = xp.zeros((*x.shape[:2], window.size, *shape), x.dtype)
+    for k, inside, seen in shifts(x.shape[2:], window):
+        cols[:, :, k][inside] = x[seen]
+    return cols
+
+
+def col2im(cols: Array, shape: Pair, window: Window) -> Array:
+    """Plain formula of `col2im_forward`: one shifted sum an offset."""
+    xp = array_module(cols)
+    x = xp.zeros((*cols.shape[:2], *shape), cols.dtype)
+    for k, inside, seen in shifts(shape, window):
+        x[seen] += cols[:, :, k][inside]
+    return x
 
 
 class ColumnsCache(NamedTuple):
@@ -108,22 +126,3 @@ def col2im_backward(dx: Array, cache: ColumnsCache) -> Array:
     """``dcols = im2col(dx)``."""
     check_array("dx", dx, ("N", "C", *cache.shape))
     return fast(im2col, dx)(dx, cache.window)
-
-
-def im2col(x: Array, window: Window) -> Array:
-    """Plain formula of `im2col_forward`: one shifted copy an offset."""
-    xp = array_module(x)
-    shape = window.output_shape(x.shape[2:])
-    cols = xp.zeros((*x.shape[:2], window.size, *shape), x.dtype)
-    for k, inside, seen in shifts(x.shape[2:], window):
-        cols[:, :, k][inside] = x[seen]
-    return cols
-
-
-def col2im(cols: Array, shape: Pair, window: Window) -> Array:
-    """Plain formula of `col2im_forward`: one shifted sum an offset."""
-    xp = array_module(cols)
-    x = xp.zeros((*cols.shape[:2], *shape), cols.dtype)
-    for k, inside, seen in shifts(shape, window):
-        x[seen] += cols[:, :, k][inside]
-    return x

@@ -6,9 +6,38 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from segaware_np.dispatch import fast
-from segaware_np.ops.shifts import shifts
-from segaware_np.window import Window
+from segaware_np.window import Window, shifts
 from segaware_np.xp import Array, array_module, check_array, needed
+
+
+def convolution(x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> Array:
+    """Plain formula of `convolution_forward`: one matrix product an offset, no columns."""
+    y = start_output(x, weight, bias, window)
+    taps = weight.reshape(*weight.shape[:2], window.size)
+    for k, inside, seen in shifts(x.shape[2:], window):
+        y[inside] += mix(taps[:, :, k], x[seen], groups)
+    return y
+
+
+def convolution_grad(
+    dy: Array, x: Array, weight: Array, window: Window, groups: int, need: Collection[str]
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Plain formula of `convolution_backward`."""
+    xp = array_module(x)
+    dx = xp.zeros_like(x) if "x" in need else None
+    dtaps = xp.zeros((*weight.shape[:2], window.size), x.dtype) if "weight" in need else None
+    taps = weight.reshape(*weight.shape[:2], window.size)
+    for k, inside, seen in shifts(x.shape[2:], window):
+        if dx is not None:
+            dx[seen] += mix_transposed(taps[:, :, k], dy[inside], groups)
+        if dtaps is not None:
+            dtaps[:, :, k] = correlate(dy[inside], x[seen], groups)
+    return (
+        dx,
+        None if dtaps is None else dtaps.reshape(weight.shape),
+        dy.sum((0, 2, 3)) if "bias" in need else None,
+    )
+
 
 ALL = frozenset({"x", "weight", "bias"})
 
@@ -80,37 +109,6 @@ def convolution_backward(
     check_array("dy", dy, shape, like=x)
     need = needed(need, ALL, has_bias)
     return fast(convolution_grad, x)(dy, x, weight, window, groups, need)
-
-
-def convolution(
-    x: Array, weight: Array, bias: Array | None, window: Window, groups: int
-) -> Array:
-    """Plain formula of `convolution_forward`: one matrix product an offset, no columns."""
-    y = start_output(x, weight, bias, window)
-    taps = weight.reshape(*weight.shape[:2], window.size)
-    for k, inside, seen in shifts(x.shape[2:], window):
-        y[inside] += mix(taps[:, :, k], x[seen], groups)
-    return y
-
-
-def convolution_grad(
-    dy: Array, x: Array, weight: Array, window: Window, groups: int, need: Collection[str]
-) -> tuple[Array | None, Array | None, Array | None]:
-    """Plain formula of `convolution_backward`."""
-    xp = array_module(x)
-    dx = xp.zeros_like(x) if "x" in need else None
-    dtaps = xp.zeros((*weight.shape[:2], window.size), x.dtype) if "weight" in need else None
-    taps = weight.reshape(*weight.shape[:2], window.size)
-    for k, inside, seen in shifts(x.shape[2:], window):
-        if dx is not None:
-            dx[seen] += mix_transposed(taps[:, :, k], dy[inside], groups)
-        if dtaps is not None:
-            dtaps[:, :, k] = correlate(dy[inside], x[seen], groups)
-    return (
-        dx,
-        None if dtaps is None else dtaps.reshape(weight.shape),
-        dy.sum((0, 2, 3)) if "bias" in need else None,
-    )
 
 
 class ColumnConvolutionCache(NamedTuple):

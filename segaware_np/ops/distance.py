@@ -5,9 +5,44 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from segaware_np.dispatch import fast
-from segaware_np.ops.shifts import centres, pairs
-from segaware_np.window import Window
+from segaware_np.window import Window, centres, pairs
 from segaware_np.xp import Array, array_module, check_array
+
+
+def distance(embedding: Array, measure: Measure) -> Array:
+    """Plain formula of `distance_forward`: one offset at a time."""
+    window, norm, remove_center, remove_bounds = measure
+    xp = array_module(embedding)
+    n, _, *shape = embedding.shape
+    count = window.output_shape(shape)
+    d = xp.zeros((n, window.size, *count), embedding.dtype)
+    inside, _ = centres(shape, window)
+    if remove_bounds:
+        d[inside] = xp.inf
+    for k, inside_k, here, there in pairs(shape, window):
+        difference = embedding[here] - embedding[there]
+        if norm == "L1":
+            d[:, k][inside_k] = (difference * _sign(difference)).sum(1)
+        else:
+            d[:, k][inside_k] = (difference * difference).sum(1) / 2
+    if remove_center:
+        d[:, window.centre][inside] = xp.inf
+    return d
+
+
+def distance_grad(d_distance: Array, embedding: Array, measure: Measure) -> Array:
+    """Plain formula of `distance_backward`."""
+    window, norm, *_ = measure
+    de = array_module(embedding).zeros_like(embedding)
+    for k, inside, here, there in pairs(embedding.shape[2:], window):
+        if k == window.centre:
+            continue  # the distance to oneself is constant
+        difference = embedding[here] - embedding[there]
+        slope = _sign(difference) if norm == "L1" else difference
+        g = d_distance[:, k : k + 1][inside] * slope
+        de[here] += g
+        de[there] -= g
+    return de
 
 
 class Measure(NamedTuple):
@@ -93,42 +128,6 @@ def distance_backward(d_distance: Array, cache: DistanceCache) -> Array:
     shape = (embedding.shape[0], window.size, *window.output_shape(embedding.shape[2:]))
     check_array("d_distance", d_distance, shape, like=embedding)
     return fast(distance_grad, embedding)(d_distance, *cache)
-
-
-def distance(embedding: Array, measure: Measure) -> Array:
-    """Plain formula of `distance_forward`: one offset at a time."""
-    window, norm, remove_center, remove_bounds = measure
-    xp = array_module(embedding)
-    n, _, *shape = embedding.shape
-    count = window.output_shape(shape)
-    d = xp.zeros((n, window.size, *count), embedding.dtype)
-    inside, _ = centres(shape, window)
-    if remove_bounds:
-        d[inside] = xp.inf
-    for k, inside_k, here, there in pairs(shape, window):
-        difference = embedding[here] - embedding[there]
-        if norm == "L1":
-            d[:, k][inside_k] = (difference * _sign(difference)).sum(1)
-        else:
-            d[:, k][inside_k] = (difference * difference).sum(1) / 2
-    if remove_center:
-        d[:, window.centre][inside] = xp.inf
-    return d
-
-
-def distance_grad(d_distance: Array, embedding: Array, measure: Measure) -> Array:
-    """Plain formula of `distance_backward`."""
-    window, norm, *_ = measure
-    de = array_module(embedding).zeros_like(embedding)
-    for k, inside, here, there in pairs(embedding.shape[2:], window):
-        if k == window.centre:
-            continue  # the distance to oneself is constant
-        difference = embedding[here] - embedding[there]
-        slope = _sign(difference) if norm == "L1" else difference
-        g = d_distance[:, k : k + 1][inside] * slope
-        de[here] += g
-        de[there] -= g
-    return de
 
 
 def check_embedding(embedding: Array, window: Window, norm: str) -> None:

@@ -8,6 +8,40 @@ from segaware_np.dispatch import fast
 from segaware_np.xp import Array, array_module, check_array
 
 
+def hinge_loss(
+    distance: Array,
+    parity: Array,
+    alpha: float,
+    beta: float,
+    hinge: str,
+    ignore_label: int | None,
+) -> tuple[Array, Array, Array]:
+    """Plain formula of `embedding_loss_forward`.
+
+    Returns h with the sign of its gradient, its sum in double precision (linear or squared), and
+    the number of entries that are neither ignored nor removed.
+    """
+    xp = array_module(distance)
+    valid = ~xp.isinf(distance)
+    if ignore_label is not None:
+        valid &= parity != ignore_label
+    same = parity == 1
+    sign = xp.where(same, 1, -1).astype(distance.dtype) * valid
+    margin = xp.where(same, -alpha, beta).astype(distance.dtype)
+    h = sign * xp.where(valid, distance, 0) + margin * valid
+    h = h * (h.real > 0)
+    each = h if hinge == "linear" else h * h / 2
+    wide = "c16" if each.dtype.kind == "c" else "f8"
+    return sign * h, each.sum(dtype=wide), valid.sum()
+
+
+def hinge_loss_grad(factor: Array | float, violation: Array, hinge: str) -> Array:
+    """Plain formula of `embedding_loss_backward`: `factor` is what an entry counts."""
+    xp = array_module(violation)
+    slope = xp.sign(violation) if hinge == "linear" else violation
+    return slope * xp.asarray(factor).astype(violation.dtype)
+
+
 class EmbeddingLossCache(NamedTuple):
     violation: Array  # h, by how much each pair breaks its rule; its sign is that of dL/dd
     divisor: Array | int  # of the sum over pairs
@@ -86,37 +120,3 @@ def embedding_loss_backward(d_loss: Array | float, cache: EmbeddingLossCache) ->
     """``dd = +-[h > 0] / count`` (linear) or ``+-h / count`` (squared): + same, - different."""
     violation, count, hinge = cache
     return fast(hinge_loss_grad, violation)(d_loss / count, violation, hinge)
-
-
-def hinge_loss(
-    distance: Array,
-    parity: Array,
-    alpha: float,
-    beta: float,
-    hinge: str,
-    ignore_label: int | None,
-) -> tuple[Array, Array, Array]:
-    """Plain formula of `embedding_loss_forward`.
-
-    Returns h with the sign of its gradient, its sum in double precision (linear or squared), and
-    the number of entries that are neither ignored nor removed.
-    """
-    xp = array_module(distance)
-    valid = ~xp.isinf(distance)
-    if ignore_label is not None:
-        valid &= parity != ignore_label
-    same = parity == 1
-    sign = xp.where(same, 1, -1).astype(distance.dtype) * valid
-    margin = xp.where(same, -alpha, beta).astype(distance.dtype)
-    h = sign * xp.where(valid, distance, 0) + margin * valid
-    h = h * (h.real > 0)
-    each = h if hinge == "linear" else h * h / 2
-    wide = "c16" if each.dtype.kind == "c" else "f8"
-    return sign * h, each.sum(dtype=wide), valid.sum()
-
-
-def hinge_loss_grad(factor: Array | float, violation: Array, hinge: str) -> Array:
-    """Plain formula of `embedding_loss_backward`: `factor` is what an entry counts."""
-    xp = array_module(violation)
-    slope = xp.sign(violation) if hinge == "linear" else violation
-    return slope * xp.asarray(factor).astype(violation.dtype)

@@ -14,6 +14,73 @@ from segaware_np.window import Window
 from segaware_np.xp import Array, array_module, check_array, needed
 
 
+def exponential_mask(distance: Array, scale: Array | float) -> Array:
+    """Plain formula of `exponential_mask_forward`."""
+    removed, finite = _split(distance)
+    mask = array_module(distance).exp(-scale * finite)
+    mask[removed] = 0
+    return mask
+
+
+def exponential_mask_grad(
+    dmask: Array, distance: Array, scale: Array | float, mask: Array
+) -> tuple[Array, Array]:
+    """Plain formula of `exponential_mask_backward`."""
+    removed, finite = _split(distance)
+    g = mask * dmask
+    g[removed] = 0  # a removed distance is no variable, not even where dmask is NaN
+    return -scale * g, -(finite * g).sum()
+
+
+def normalized_mask(distance: Array, scale: Array | float) -> Array:
+    """Plain formula of `normalized_mask_forward`."""
+    xp = array_module(distance)
+    removed, finite = _split(distance)
+    logits = -scale * finite
+    top = xp.where(removed, -xp.inf, logits.real).max(1, keepdims=True)
+    # Removed entries are out of the maximum: without the 0 here their exponential may overflow.
+    mask = xp.exp(xp.where(removed, 0, logits - xp.where(xp.isinf(top), 0, top)))
+    mask[removed] = 0
+    mask += removed.all(1, keepdims=True)  # the same weight for all, where all are removed
+    mask /= mask.sum(1, keepdims=True)
+    return mask
+
+
+def normalized_mask_grad(
+    dmask: Array, distance: Array, scale: Array | float, mask: Array
+) -> tuple[Array, Array]:
+    """Plain formula of `normalized_mask_backward`."""
+    removed, finite = _split(distance)
+    g = mask * (dmask - (mask * dmask).sum(1, keepdims=True))
+    g[removed] = 0  # a removed distance is no variable, not even in a uniform window
+    return -scale * g, -(finite * g).sum()
+
+
+def local_mask(
+    embedding: Array, scale: Array | float, measure: Measure, normalized: bool
+) -> tuple[Array, Array | None]:
+    """Plain formula of `local_mask_forward`; returns the distances, too."""
+    d = fast(distance, embedding)(embedding, measure)
+    return fast(normalized_mask if normalized else exponential_mask, d)(d, scale), d
+
+
+def local_mask_grad(
+    dmask: Array,
+    embedding: Array,
+    scale: Array | float,
+    mask: Array,
+    d: Array | None,
+    measure: Measure,
+    normalized: bool,
+    need: Collection[str],
+) -> tuple[Array | None, Array | None]:
+    """Plain formula of `local_mask_backward`."""
+    back = normalized_mask_grad if normalized else exponential_mask_grad
+    dd, ds = fast(back, dmask)(dmask, d, scale, mask)
+    de = fast(distance_grad, embedding)(dd, embedding, measure) if "embedding" in need else None
+    return de, ds if "scale" in need else None
+
+
 class MaskCache(NamedTuple):
     distance: Array
     scale: Array | float
@@ -68,24 +135,6 @@ def exponential_mask_backward(dmask: Array, cache: MaskCache) -> tuple[Array, Ar
     return fast(exponential_mask_grad, dmask)(dmask, *cache)
 
 
-def exponential_mask(distance: Array, scale: Array | float) -> Array:
-    """Plain formula of `exponential_mask_forward`."""
-    removed, finite = _split(distance)
-    mask = array_module(distance).exp(-scale * finite)
-    mask[removed] = 0
-    return mask
-
-
-def exponential_mask_grad(
-    dmask: Array, distance: Array, scale: Array | float, mask: Array
-) -> tuple[Array, Array]:
-    """Plain formula of `exponential_mask_backward`."""
-    removed, finite = _split(distance)
-    g = mask * dmask
-    g[removed] = 0  # a removed distance is no variable, not even where dmask is NaN
-    return -scale * g, -(finite * g).sum()
-
-
 def normalized_mask_forward(distance: Array, scale: Array | float) -> tuple[Array, MaskCache]:
     """Normalised mask, ``m = softmax over k of (-s d)``.
 
@@ -117,30 +166,6 @@ def normalized_mask_backward(dmask: Array, cache: MaskCache) -> tuple[Array, Arr
     """``dd = -s m (dm - sum_k m dm)`` and ``ds = -sum(d m (dm - sum_k m dm))``."""
     check_array("dmask", dmask, cache.mask.shape, like=cache.mask)
     return fast(normalized_mask_grad, dmask)(dmask, *cache)
-
-
-def normalized_mask(distance: Array, scale: Array | float) -> Array:
-    """Plain formula of `normalized_mask_forward`."""
-    xp = array_module(distance)
-    removed, finite = _split(distance)
-    logits = -scale * finite
-    top = xp.where(removed, -xp.inf, logits.real).max(1, keepdims=True)
-    # Removed entries are out of the maximum: without the 0 here their exponential may overflow.
-    mask = xp.exp(xp.where(removed, 0, logits - xp.where(xp.isinf(top), 0, top)))
-    mask[removed] = 0
-    mask += removed.all(1, keepdims=True)  # the same weight for all, where all are removed
-    mask /= mask.sum(1, keepdims=True)
-    return mask
-
-
-def normalized_mask_grad(
-    dmask: Array, distance: Array, scale: Array | float, mask: Array
-) -> tuple[Array, Array]:
-    """Plain formula of `normalized_mask_backward`."""
-    removed, finite = _split(distance)
-    g = mask * (dmask - (mask * dmask).sum(1, keepdims=True))
-    g[removed] = 0  # a removed distance is no variable, not even in a uniform window
-    return -scale * g, -(finite * g).sum()
 
 
 ALL = frozenset({"embedding", "scale"})
@@ -222,31 +247,6 @@ def local_mask_backward(
     check_array("dmask", dmask, cache.mask.shape, like=cache.mask)
     need = needed(need, ALL, True)
     return fast(local_mask_grad, dmask)(dmask, *cache, need)
-
-
-def local_mask(
-    embedding: Array, scale: Array | float, measure: Measure, normalized: bool
-) -> tuple[Array, Array | None]:
-    """Plain formula of `local_mask_forward`; returns the distances, too."""
-    d = fast(distance, embedding)(embedding, measure)
-    return fast(normalized_mask if normalized else exponential_mask, d)(d, scale), d
-
-
-def local_mask_grad(
-    dmask: Array,
-    embedding: Array,
-    scale: Array | float,
-    mask: Array,
-    d: Array | None,
-    measure: Measure,
-    normalized: bool,
-    need: Collection[str],
-) -> tuple[Array | None, Array | None]:
-    """Plain formula of `local_mask_backward`."""
-    back = normalized_mask_grad if normalized else exponential_mask_grad
-    dd, ds = fast(back, dmask)(dmask, d, scale, mask)
-    de = fast(distance_grad, embedding)(dd, embedding, measure) if "embedding" in need else None
-    return de, ds if "scale" in need else None
 
 
 def checked_scale(scale: Any, like: Array) -> Any:

@@ -6,9 +6,32 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from segaware_np.dispatch import fast
-from segaware_np.ops.shifts import shifts
-from segaware_np.window import Window
+from segaware_np.window import Window, shifts
 from segaware_np.xp import Array, array_module, check_array, needed
+
+
+def masked_sum(x: Array, mask: Array, window: Window) -> Array:
+    """Plain formula of `masked_sum_forward`."""
+    y = array_module(x).zeros((*x.shape[:2], *mask.shape[2:]), x.dtype)
+    for k, inside, seen in shifts(x.shape[2:], window):
+        y[inside] += mask[:, k : k + 1][inside] * x[seen]
+    return y
+
+
+def masked_sum_grad(
+    dy: Array, x: Array, mask: Array, window: Window, need: Collection[str]
+) -> tuple[Array | None, Array | None]:
+    """Plain formula of `masked_sum_backward`."""
+    xp = array_module(x)
+    dx = xp.zeros_like(x) if "x" in need else None
+    dmask = xp.zeros_like(mask) if "mask" in need else None
+    for k, inside, seen in shifts(x.shape[2:], window):
+        if dx is not None:
+            dx[seen] += mask[:, k : k + 1][inside] * dy[inside]
+        if dmask is not None:
+            dmask[:, k][inside] = (dy[inside] * x[seen]).sum(1)
+    return dx, dmask
+
 
 ALL = frozenset({"x", "mask"})
 
@@ -74,26 +97,3 @@ def masked_sum_backward(
     check_array("dy", dy, (*x.shape[:2], *mask.shape[2:]), like=x)
     need = needed(need, ALL, True)
     return fast(masked_sum_grad, x)(dy, x, mask, window, need)
-
-
-def masked_sum(x: Array, mask: Array, window: Window) -> Array:
-    """Plain formula of `masked_sum_forward`."""
-    y = array_module(x).zeros((*x.shape[:2], *mask.shape[2:]), x.dtype)
-    for k, inside, seen in shifts(x.shape[2:], window):
-        y[inside] += mask[:, k : k + 1][inside] * x[seen]
-    return y
-
-
-def masked_sum_grad(
-    dy: Array, x: Array, mask: Array, window: Window, need: Collection[str]
-) -> tuple[Array | None, Array | None]:
-    """Plain formula of `masked_sum_backward`."""
-    xp = array_module(x)
-    dx = xp.zeros_like(x) if "x" in need else None
-    dmask = xp.zeros_like(mask) if "mask" in need else None
-    for k, inside, seen in shifts(x.shape[2:], window):
-        if dx is not None:
-            dx[seen] += mask[:, k : k + 1][inside] * dy[inside]
-        if dmask is not None:
-            dmask[:, k][inside] = (dy[inside] * x[seen]).sum(1)
-    return dx, dmask

@@ -16,6 +16,20 @@ from segaware_np.options import COUNT, check
 from segaware_np.window import Window
 from segaware_np.xp import Array, array_module, check_array
 
+
+def mean_field_update(unary: Array, filtered: Sequence[Array], mixers: Sequence[Array]) -> Array:
+    """Plain formula of the end of an iteration: ``Q = U - sum of mixer a`` over the filters."""
+    return unary - sum(mix(mixer, a, 1) for mixer, a in zip(mixers, filtered, strict=True))
+
+
+def mean_field_update_grad(
+    dq: Array, filtered: Sequence[Array], mixers: Sequence[Array]
+) -> tuple[list[Array], list[Array]]:
+    """Plain formula of its way back: gradients of what was filtered, and of the mixers."""
+    dfiltered = [mix_transposed(mixer, -dq, 1) for mixer in mixers]
+    return dfiltered, [-correlate(dq, a, 1) for a in filtered]
+
+
 Flags = tuple[bool, bool]
 
 
@@ -192,19 +206,6 @@ def mean_field_backward(dq: Array, cache: MeanFieldCache) -> tuple[Array | None,
     dwc = sum(d @ w.T for d, w in zip(dmixers, weights, strict=True))
     dwb, dws = [*(wc.T @ d for d in dmixers), None][:2]
     return dunary, dq, df1, df2, dws, dwb, dwc
-
-
-def mean_field_update(unary: Array, filtered: Sequence[Array], mixers: Sequence[Array]) -> Array:
-    """Plain formula of the end of an iteration: ``Q = U - sum of mixer a`` over the filters."""
-    return unary - sum(mix(mixer, a, 1) for mixer, a in zip(mixers, filtered, strict=True))
-
-
-def mean_field_update_grad(
-    dq: Array, filtered: Sequence[Array], mixers: Sequence[Array]
-) -> tuple[list[Array], list[Array]]:
-    """Plain formula of its way back: gradients of what was filtered, and of the mixers."""
-    dfiltered = [mix_transposed(mixer, -dq, 1) for mixer in mixers]
-    return dfiltered, [-correlate(dq, a, 1) for a in filtered]
 
 
 def _mixers(weights: Sequence[Array], compatibility: Array) -> list[Array]:

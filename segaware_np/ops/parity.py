@@ -5,9 +5,26 @@ from __future__ import annotations
 import numpy as np
 
 from segaware_np.dispatch import fast
-from segaware_np.ops.shifts import centres, shifts
-from segaware_np.window import Window
+from segaware_np.window import Window, centres, shifts
 from segaware_np.xp import Array, array_module, check_array
+
+
+def label_parity(labels: Array, window: Window, ignore_label: int | None) -> Array:
+    """Plain formula of `label_parity_forward`."""
+    xp = array_module(labels)
+    n, *shape = labels.shape
+    count = window.output_shape(shape)
+    inside, here = centres(shape, window)
+    centre = xp.zeros((n, *count), labels.dtype)
+    centre[inside] = labels[here]
+
+    same = xp.empty((n, window.size, *count), labels.dtype)
+    same[...] = (centre == 0)[:, None]
+    for k, inside_k, there in shifts(shape, window):
+        same[:, k][inside_k] = centre[inside_k] == labels[there]
+    if ignore_label is not None:
+        _ignore(same, centre == ignore_label, labels, window, ignore_label)
+    return same
 
 
 def label_parity_forward(labels: Array, window: Window, ignore_label: int | None = None) -> Array:
@@ -51,24 +68,6 @@ def label_parity_forward(labels: Array, window: Window, ignore_label: int | None
     if ignore_label is not None and np.array(ignore_label).astype(labels.dtype) != ignore_label:
         raise ValueError(f"ignore_label: {ignore_label} does not fit labels of {labels.dtype}")
     return fast(label_parity, labels)(labels, window, ignore_label)
-
-
-def label_parity(labels: Array, window: Window, ignore_label: int | None) -> Array:
-    """Plain formula of `label_parity_forward`."""
-    xp = array_module(labels)
-    n, *shape = labels.shape
-    count = window.output_shape(shape)
-    inside, here = centres(shape, window)
-    centre = xp.zeros((n, *count), labels.dtype)
-    centre[inside] = labels[here]
-
-    same = xp.empty((n, window.size, *count), labels.dtype)
-    same[...] = (centre == 0)[:, None]
-    for k, inside_k, there in shifts(shape, window):
-        same[:, k][inside_k] = centre[inside_k] == labels[there]
-    if ignore_label is not None:
-        _ignore(same, centre == ignore_label, labels, window, ignore_label)
-    return same
 
 
 def _ignore(same: Array, centre: Array, labels: Array, window: Window, ignore_label: int) -> None:

@@ -5,9 +5,48 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from segaware_np.dispatch import fast
-from segaware_np.ops.shifts import shifts
-from segaware_np.window import Axis, Pair, Window
+from segaware_np.window import Axis, Pair, Window, shifts
 from segaware_np.xp import Array, array_module, check_array
+
+
+def max_pool(x: Array, window: Window, count: Pair) -> Array:
+    """Plain formula of `max_pool_forward`."""
+    xp = array_module(x)
+    y = xp.full((*x.shape[:2], *count), -xp.inf, x.dtype)
+    for _, inside, seen in shifts(x.shape[2:], window, count):
+        xp.maximum(y[inside], x[seen], out=y[inside])
+    return y
+
+
+def max_pool_grad(dy: Array, x: Array, y: Array, window: Window) -> Array:
+    """Plain formula of `max_pool_backward`."""
+    xp = array_module(x)
+    dx, left = xp.zeros_like(x), dy.copy()  # left: what no maximum has taken yet
+    for _, inside, seen in shifts(x.shape[2:], window, y.shape[2:]):
+        share = left[inside] * (x[seen] == y[inside])
+        dx[seen] += share
+        left[inside] -= share
+    return dx
+
+
+def average_pool(x: Array, window: Window, count: Pair) -> Array:
+    """Plain formula of `average_pool_forward`."""
+    xp, shape = array_module(x), x.shape[2:]
+    y = xp.zeros((*x.shape[:2], *count), x.dtype)
+    for _, inside, seen in shifts(shape, window, count):
+        y[inside] += x[seen]
+    y /= _padded_area(xp, shape, window, count).astype(x.dtype)
+    return y
+
+
+def average_pool_grad(dy: Array, shape: Pair, window: Window) -> Array:
+    """Plain formula of `average_pool_backward`."""
+    xp, count = array_module(dy), dy.shape[2:]
+    dx = xp.zeros((*dy.shape[:2], *shape), dy.dtype)
+    share = dy / _padded_area(xp, shape, window, count).astype(dy.dtype)
+    for _, inside, seen in shifts(shape, window, count):
+        dx[seen] += share[inside]
+    return dx
 
 
 def pooled_shape(shape: Pair, window: Window) -> Pair:
@@ -88,26 +127,6 @@ def max_pool_backward(dy: Array, cache: MaxPoolCache) -> Array:
     return fast(max_pool_grad, dy)(dy, *cache)
 
 
-def max_pool(x: Array, window: Window, count: Pair) -> Array:
-    """Plain formula of `max_pool_forward`."""
-    xp = array_module(x)
-    y = xp.full((*x.shape[:2], *count), -xp.inf, x.dtype)
-    for _, inside, seen in shifts(x.shape[2:], window, count):
-        xp.maximum(y[inside], x[seen], out=y[inside])
-    return y
-
-
-def max_pool_grad(dy: Array, x: Array, y: Array, window: Window) -> Array:
-    """Plain formula of `max_pool_backward`."""
-    xp = array_module(x)
-    dx, left = xp.zeros_like(x), dy.copy()  # left: what no maximum has taken yet
-    for _, inside, seen in shifts(x.shape[2:], window, y.shape[2:]):
-        share = left[inside] * (x[seen] == y[inside])
-        dx[seen] += share
-        left[inside] -= share
-    return dx
-
-
 def _check_maxima(shape: Pair, window: Window, count: Pair) -> None:
     """Raise ValueError if a window sees no pixel: the maximum of none would be -inf."""
     for axis, n in zip(window.axes(shape), count, strict=True):
@@ -152,30 +171,11 @@ def average_pool_backward(dy: Array, cache: AveragePoolCache) -> Array:
     return fast(average_pool_grad, dy)(dy, *cache)
 
 
-def average_pool(x: Array, window: Window, count: Pair) -> Array:
-    """Plain formula of `average_pool_forward`."""
-    xp, shape = array_module(x), x.shape[2:]
-    y = xp.zeros((*x.shape[:2], *count), x.dtype)
-    for _, inside, seen in shifts(shape, window, count):
-        y[inside] += x[seen]
-    y /= _padded_area(xp, shape, window, count).astype(x.dtype)
-    return y
-
-
-def average_pool_grad(dy: Array, shape: Pair, window: Window) -> Array:
-    """Plain formula of `average_pool_backward`."""
-    xp, count = array_module(dy), dy.shape[2:]
-    dx = xp.zeros((*dy.shape[:2], *shape), dy.dtype)
-    share = dy / _padded_area(xp, shape, window, count).astype(dy.dtype)
-    for _, inside, seen in shifts(shape, window, count):
-        dx[seen] += share[inside]
-    return dx
-
-
 def _padded_area(xp: object, shape: Pair, window: Window, count: Pair) -> Array:
     """Number of pixels of each window that lie in the padded image."""
     areas = []
     for axis, n in zip(window.axes(shape), count, strict=True):
-        taps = xp.arange(n)[:, None] * axis.stride - axis.pad + xp.arange(axis.kernel) * axis.dilation  # type: ignore[attr-defined]
+        first = xp.arange(n)[:, None] * axis.stride - axis.pad  # type: ignore[attr-defined]
+        taps = first + xp.arange(axis.kernel) * axis.dilation  # type: ignore[attr-defined]
         areas.append((taps < axis.length + axis.pad).sum(1))
     return areas[0][:, None] * areas[1]

@@ -11,6 +11,19 @@ from segaware_np.dispatch import fast
 from segaware_np.window import Pair, image_shape
 from segaware_np.xp import Array, array_module, check_array
 
+
+def resize(x: Array, size: Pair) -> Array:
+    """Plain formula of `resize_forward`: rows, then columns."""
+    y = _sample(_sample(x, 2, size[0]), 3, size[1])
+    return x.copy() if y is x else y
+
+
+def resize_grad(dy: Array, shape: Pair) -> Array:
+    """Plain formula of `resize_backward`: columns, then rows."""
+    dx = _gather(_gather(dy, 3, shape[1]), 2, shape[0])
+    return dy.copy() if dx is dy else dx
+
+
 _BLOCK = 128  # output pixels that share one dense block of the banded matrix
 
 
@@ -72,18 +85,6 @@ def resize_backward(dy: Array, cache: ResizeCache) -> Array:
     """Exact adjoint, ``dx = A_h^T dy A_w``: each input pixel gathers from all that sampled it."""
     check_array("dy", dy, ("N", "C", *cache.size))
     return fast(resize_grad, dy)(dy, cache.shape)
-
-
-def resize(x: Array, size: Pair) -> Array:
-    """Plain formula of `resize_forward`: rows, then columns."""
-    y = _sample(_sample(x, 2, size[0]), 3, size[1])
-    return x.copy() if y is x else y
-
-
-def resize_grad(dy: Array, shape: Pair) -> Array:
-    """Plain formula of `resize_backward`: columns, then rows."""
-    dx = _gather(_gather(dy, 3, shape[1]), 2, shape[0])
-    return dy.copy() if dx is dy else dx
 
 
 @lru_cache(maxsize=64)

@@ -17,9 +17,53 @@ from segaware_np.ops.convolution import (
     mix_transposed,
     start_output,
 )
-from segaware_np.ops.shifts import shifts
-from segaware_np.window import Window
+from segaware_np.window import Window, shifts
 from segaware_np.xp import Array, array_module, check_array, needed
+
+
+def segaware_convolution(
+    x: Array, mask: Array, weight: Array, bias: Array | None, window: Window, groups: int
+) -> Array:
+    """Plain formula of `segaware_convolution_forward`."""
+    y = start_output(x, weight, bias, window)
+    taps = weight.reshape(*weight.shape[:2], window.size)
+    for k, inside, seen in shifts(x.shape[2:], window):
+        y[inside] += mix(taps[:, :, k], mask[:, k : k + 1][inside] * x[seen], groups)
+    return y
+
+
+def segaware_convolution_grad(
+    dy: Array,
+    x: Array,
+    mask: Array,
+    weight: Array,
+    window: Window,
+    groups: int,
+    need: Collection[str],
+) -> tuple[Array | None, Array | None, Array | None, Array | None]:
+    """Plain formula of `segaware_convolution_backward`."""
+    xp = array_module(x)
+    dx = xp.zeros_like(x) if "x" in need else None
+    dmask = xp.zeros_like(mask) if "mask" in need else None
+    dtaps = xp.zeros((*weight.shape[:2], window.size), x.dtype) if "weight" in need else None
+    taps = weight.reshape(*weight.shape[:2], window.size)
+    for k, inside, seen in shifts(x.shape[2:], window):
+        m = mask[:, k : k + 1][inside]
+        if dx is not None or dmask is not None:
+            g = mix_transposed(taps[:, :, k], dy[inside], groups)
+        if dmask is not None:
+            dmask[:, k][inside] = (g * x[seen]).sum(1)
+        if dx is not None:
+            dx[seen] += m * g
+        if dtaps is not None:
+            dtaps[:, :, k] = correlate(dy[inside], m * x[seen], groups)
+    return (
+        dx,
+        dmask,
+        None if dtaps is None else dtaps.reshape(weight.shape),
+        dy.sum((0, 2, 3)) if "bias" in need else None,
+    )
+
 
 ALL = frozenset({"x", "mask", "weight", "bias"})
 
@@ -111,50 +155,6 @@ def segaware_convolution_backward(
     check_array("dy", dy, (x.shape[0], weight.shape[0], *mask.shape[2:]), like=x)
     need = needed(need, ALL, has_bias)
     return fast(segaware_convolution_grad, x)(dy, x, mask, weight, window, groups, need)
-
-
-def segaware_convolution(
-    x: Array, mask: Array, weight: Array, bias: Array | None, window: Window, groups: int
-) -> Array:
-    """Plain formula of `segaware_convolution_forward`."""
-    y = start_output(x, weight, bias, window)
-    taps = weight.reshape(*weight.shape[:2], window.size)
-    for k, inside, seen in shifts(x.shape[2:], window):
-        y[inside] += mix(taps[:, :, k], mask[:, k : k + 1][inside] * x[seen], groups)
-    return y
-
-
-def segaware_convolution_grad(
-    dy: Array,
-    x: Array,
-    mask: Array,
-    weight: Array,
-    window: Window,
-    groups: int,
-    need: Collection[str],
-) -> tuple[Array | None, Array | None, Array | None, Array | None]:
-    """Plain formula of `segaware_convolution_backward`."""
-    xp = array_module(x)
-    dx = xp.zeros_like(x) if "x" in need else None
-    dmask = xp.zeros_like(mask) if "mask" in need else None
-    dtaps = xp.zeros((*weight.shape[:2], window.size), x.dtype) if "weight" in need else None
-    taps = weight.reshape(*weight.shape[:2], window.size)
-    for k, inside, seen in shifts(x.shape[2:], window):
-        m = mask[:, k : k + 1][inside]
-        if dx is not None or dmask is not None:
-            g = mix_transposed(taps[:, :, k], dy[inside], groups)
-        if dmask is not None:
-            dmask[:, k][inside] = (g * x[seen]).sum(1)
-        if dx is not None:
-            dx[seen] += m * g
-        if dtaps is not None:
-            dtaps[:, :, k] = correlate(dy[inside], m * x[seen], groups)
-    return (
-        dx,
-        dmask,
-        None if dtaps is None else dtaps.reshape(weight.shape),
-        dy.sum((0, 2, 3)) if "bias" in need else None,
-    )
 
 
 class ExplicitCache(NamedTuple):

@@ -10,6 +10,42 @@ from segaware_np.dispatch import fast
 from segaware_np.xp import Array, array_module, check_array
 
 
+def softmax(x: Array) -> Array:
+    """Plain formula of `softmax_forward`."""
+    p = array_module(x).exp(x - x.real.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    return p
+
+
+def softmax_grad(dp: Array, p: Array) -> Array:
+    """Plain formula of `softmax_backward`."""
+    g = p * dp
+    return g - p * g.sum(1, keepdims=True)
+
+
+def cross_entropy(score: Array, labels: Array) -> tuple[Array, Array]:
+    """Plain formula of `softmax_cross_entropy_forward`: ``p`` and ``-log p[label]`` a pixel.
+
+    The latter is NaN where the label is no class.
+    """
+    xp, probability = array_module(score), softmax(score)
+    known = (labels >= 0) & (labels < score.shape[1])
+    one_hot = xp.where(known, labels, 0)[:, None]
+    chosen = xp.take_along_axis(probability, one_hot, 1)[:, 0]
+    tiny = xp.finfo(probability.dtype).tiny
+    nll = -xp.log(xp.where(chosen.real < tiny, tiny, chosen))  # as Caffe: no infinite loss
+    return probability, xp.where(known, nll, xp.nan)
+
+
+def cross_entropy_grad(factor: Array, probability: Array, labels: Array) -> Array:
+    """Plain formula of `softmax_cross_entropy_backward`; `factor` is what a pixel counts."""
+    classes = array_module(probability).arange(probability.shape[1])
+    classes = classes.reshape(-1, *(1,) * (labels.ndim - 1))
+    dscore = probability - (labels[:, None] == classes)
+    dscore *= factor.astype(probability.dtype)[:, None]
+    return dscore
+
+
 def softmax_forward(x: Array) -> tuple[Array, Array]:
     """Softmax over channels, ``p[n, c] = exp(x[n, c]) / sum_d exp(x[n, d])``.
 
@@ -48,19 +84,6 @@ def softmax_backward(dp: Array, cache: Array) -> Array:
     """``dx = p (dp - sum_c p dp)``."""
     check_array("dp", dp, cache.shape, like=cache)
     return fast(softmax_grad, cache)(dp, cache)
-
-
-def softmax(x: Array) -> Array:
-    """Plain formula of `softmax_forward`."""
-    p = array_module(x).exp(x - x.real.max(1, keepdims=True))
-    p /= p.sum(1, keepdims=True)
-    return p
-
-
-def softmax_grad(dp: Array, p: Array) -> Array:
-    """Plain formula of `softmax_backward`."""
-    g = p * dp
-    return g - p * g.sum(1, keepdims=True)
 
 
 class CrossEntropyCache(NamedTuple):
@@ -121,8 +144,10 @@ def softmax_cross_entropy_forward(
     xp, channels = array_module(score, labels), score.shape[1]
     valid = xp.ones(labels.shape, bool) if ignore_label is None else labels != ignore_label
     if xp is np and (wrong := labels[valid & ((labels < 0) | (labels >= channels))]).size:
-        raise ValueError(f"labels: expected classes 0 to {channels - 1} or the ignore label "
-                         f"{ignore_label}, got {wrong.flat[0]}")
+        raise ValueError(
+            f"labels: expected classes 0 to {channels - 1} or the ignore label "
+            f"{ignore_label}, got {wrong.flat[0]}"
+        )
 
     probability, nll = fast(cross_entropy, score)(score, labels)
     count = _count(xp, valid, normalize)
@@ -137,29 +162,6 @@ def softmax_cross_entropy_backward(d_loss: Array | float, cache: CrossEntropyCac
     probability, labels, valid, count = cache
     factor = valid * (d_loss / count)
     return fast(cross_entropy_grad, probability)(factor, probability, labels)
-
-
-def cross_entropy(score: Array, labels: Array) -> tuple[Array, Array]:
-    """Plain formula of `softmax_cross_entropy_forward`: ``p`` and ``-log p[label]`` a pixel.
-
-    The latter is NaN where the label is no class.
-    """
-    xp, probability = array_module(score), softmax(score)
-    known = (labels >= 0) & (labels < score.shape[1])
-    one_hot = xp.where(known, labels, 0)[:, None]
-    chosen = xp.take_along_axis(probability, one_hot, 1)[:, 0]
-    tiny = xp.finfo(probability.dtype).tiny
-    nll = -xp.log(xp.where(chosen.real < tiny, tiny, chosen))  # as Caffe: no infinite loss
-    return probability, xp.where(known, nll, xp.nan)
-
-
-def cross_entropy_grad(factor: Array, probability: Array, labels: Array) -> Array:
-    """Plain formula of `softmax_cross_entropy_backward`; `factor` is what a pixel counts."""
-    classes = array_module(probability).arange(probability.shape[1])
-    classes = classes.reshape(-1, *(1,) * (labels.ndim - 1))
-    dscore = probability - (labels[:, None] == classes)
-    dscore *= factor.astype(probability.dtype)[:, None]
-    return dscore
 
 
 def _check_channels(name: str, x: Array) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
-from segaware_np.dispatch import fast
+from segaware_np.dispatch import device_of, fast
 from segaware_np.ops.convolution import ALL, convolution, convolution_grad
-from segaware_np.window import Window
+from segaware_np.window import Pair, Window
 from segaware_np.xp import Array, array_module, check_array, needed
 
 
@@ -70,11 +70,13 @@ def transposed_convolution_forward(
     outputs = groups * weight.shape[1]
     if bias is not None:
         check_array("bias", bias, (outputs,), like=x)
-    # Only its shape and dtype are read, and memory that is never touched costs nothing.
-    image = array_module(x).empty((n, outputs, *enlarged_shape(size, window)), x.dtype)
-    y, _, _ = fast(convolution_grad, x)(x, image, weight, window, groups, frozenset({"x"}))
-    if bias is not None:
-        y += bias[:, None, None]
+    shape = (n, outputs, *enlarged_shape((size[0], size[1]), window))
+    with device_of(x):
+        # Only its shape and dtype are read, and memory that is never touched costs nothing.
+        image = array_module(x).empty(shape, x.dtype)
+        y, _, _ = fast(convolution_grad, x)(x, image, weight, window, groups, frozenset({"x"}))
+        if bias is not None:
+            y += bias[:, None, None]
     return y, TransposedConvolutionCache(x, weight, bias is not None, window, groups)
 
 
@@ -96,10 +98,11 @@ def transposed_convolution_backward(
     if "weight" in need:
         gradients = fast(convolution_grad, x)(x, dy, weight, window, groups, frozenset({"weight"}))
         dweight = gradients[1]
-    return dx, dweight, dy.sum((0, 2, 3)) if "bias" in need else None
+    with device_of(dy):
+        return dx, dweight, dy.sum((0, 2, 3)) if "bias" in need else None
 
 
-def enlarged_shape(size: Collection[int], window: Window) -> tuple[int, ...]:
+def enlarged_shape(size: Pair, window: Window) -> Pair:
     """Return the size of the smallest image that has that many windows.
 
     Raises
@@ -107,9 +110,10 @@ def enlarged_shape(size: Collection[int], window: Window) -> tuple[int, ...]:
     ValueError
         If there is no such image.
     """
-    axes = window.axes(tuple(size))  # whose windows these pixels are: they have become `length`
-    shape = tuple(axis.stride * (axis.length - 1) + axis.reach - 2 * axis.pad for axis in axes)
-    if min(shape) < 1:
-        raise ValueError(f"x: expected an image with something left but padding, "
-                         f"got {tuple(size)} for {window}")
-    return shape
+    axes = window.axes(size)  # whose windows these pixels are: they have become `length`
+    height, width = (a.stride * (a.length - 1) + a.reach - 2 * a.pad for a in axes)
+    if min(height, width) < 1:
+        raise ValueError(
+            f"x: expected an image with something left but padding, got {size} for {window}"
+        )
+    return height, width
