@@ -13,10 +13,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-
-from segaware_np.caffe import Net, Solver
 from segaware_np.caffe.commands import label_image, summary
 from segaware_np.caffe.published import BGR_MEAN
+
+from segaware_np.caffe import Net, Solver
 from segaware_np.data import Augmentation, Loader, SyntheticScenes
 from segaware_np.images import write_image, write_labels
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from segaware_np.ops.mean_field import mean_field_forward
 from segaware_np.ops.position import position_image
-from segaware_np.options import FINITE, POSITIVE, check
+from segaware_np.ranges import FINITE, POSITIVE, check
 from segaware_np.window import Window
 from segaware_np.xp import Array, array_module, check_array
 

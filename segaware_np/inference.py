@@ -12,8 +12,8 @@ from segaware_np.data.augmentation import Augmentation
 from segaware_np.metrics import Evaluation
 from segaware_np.net import Net
 from segaware_np.ops.resize import resize_forward
-from segaware_np.options import COUNT, check
 from segaware_np.progress import progress as show_progress
+from segaware_np.ranges import COUNT, check
 from segaware_np.xp import Array, host
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from segaware_np.options import COUNT, check
+from segaware_np.ranges import COUNT, check
 from segaware_np.xp import check_array
 
 

@@ -24,7 +24,8 @@ import numpy as np
 
 from segaware_np.files import differing_arrays
 from segaware_np.layers import Parameter
-from segaware_np.options import (
+from segaware_np.policies import Fixed, Policy
+from segaware_np.ranges import (
     COUNT,
     FRACTION,
     NOT_NEGATIVE,
@@ -34,7 +35,6 @@ from segaware_np.options import (
     check_options,
     option,
 )
-from segaware_np.policies import Fixed, Policy
 from segaware_np.xp import Array, array_module
 
 _CPU_BLOCK = 1 << 17  # elements: what one block of a step touches stays in a cache

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import exp
 from typing import TypeAlias
 
-from segaware_np.options import COUNT, FINITE, NOT_NEGATIVE, check, check_options, option
+from segaware_np.ranges import COUNT, FINITE, NOT_NEGATIVE, check, check_options, option
 
 Policy: TypeAlias = Callable[[int], float]
 

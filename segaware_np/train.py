@@ -21,8 +21,8 @@ from segaware_np.files import FormatError, differing_arrays, load_arrays, save_a
 from segaware_np.log import FORMATS, Log
 from segaware_np.net import Net
 from segaware_np.optim import NonFiniteError, Optimizer
-from segaware_np.options import COUNT, check_options, option
 from segaware_np.progress import progress
+from segaware_np.ranges import COUNT, check_options, option
 from segaware_np.xp import Array, host
 
 _FORMAT = "segaware_np checkpoint 1"

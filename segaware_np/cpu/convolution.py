@@ -4,10 +4,10 @@ A band is a few output rows of one image, a block some of its input channels. Fo
 block the masked columns are written into a small buffer that is still in the cache when the
 matrix product reads it:
 
-* forward: ``y += W (m x')`` with x' the windows on x, a strided view (see `bands`);
+* forward: ``y += W (m x')`` with x' the windows on x, a strided view (see `views`);
 * backward: ``dW += dy (m x')^T``; then, with ``G = W^T dy`` in the same buffer,
   ``dm = sum_c G x'``, and the pixels of dx gather ``m G`` from all the windows they are in (see
-  `gathering`).
+  `views.Gathering`).
 
 A plain convolution is the same without m; with stride 1 its dx is a forward pass of dy.
 """

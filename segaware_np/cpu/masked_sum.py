@@ -1,4 +1,4 @@
-"""Masked sums and their gradients as matrix products, see `banded`.
+"""Masked sums and their gradients as matrix products, see `band_matrices`.
 
 With X what a block of windows sees, D the banded matrix of its weights and Y its sums,
 ``Y = X D^T``, and as for any matrix product ``dD = dY^T X`` and ``dX = dY D``. Of dD the bands are

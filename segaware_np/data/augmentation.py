@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segaware_np.options import COUNT, FINITE, WHOLE, check, check_all
+from segaware_np.ranges import COUNT, FINITE, WHOLE, check, check_all
 from segaware_np.xp import check_array
 
 RGB_MEAN = (122.675, 116.669, 104.008)  # of the published networks

@@ -12,7 +12,7 @@ import numpy as np
 
 from segaware_np.data.augmentation import Augmentation
 from segaware_np.data.datasets import Dataset
-from segaware_np.options import COUNT, WHOLE, check
+from segaware_np.ranges import COUNT, WHOLE, check
 
 Item = TypeVar("Item")
 _ORDER, _AUGMENT = 0, 1  # two independent streams of random numbers from one seed

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segaware_np.options import COUNT, WHOLE, check, check_all
+from segaware_np.ranges import COUNT, WHOLE, check, check_all
 
 Field = np.ndarray  # (h, w) float32
 TURN = 2 * np.pi

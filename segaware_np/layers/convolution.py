@@ -15,7 +15,7 @@ from segaware_np.ops.segaware_convolution import (
     segaware_convolution_backward,
     segaware_convolution_forward,
 )
-from segaware_np.options import COUNT, FINITE, check
+from segaware_np.ranges import COUNT, FINITE, check
 from segaware_np.window import Window
 from segaware_np.xp import Array, array_module
 

@@ -17,7 +17,7 @@ from segaware_np.layers import (
     SegawareConvolution,
 )
 from segaware_np.net import Net
-from segaware_np.options import COUNT, check_all
+from segaware_np.ranges import COUNT, check_all
 from segaware_np.window import Window
 
 UNIT = 1 / 255  # brings pixels minus mean to about [-1/2, 1/2]

@@ -27,7 +27,7 @@ from segaware_np.models.parts import (
     describe,
 )
 from segaware_np.net import Net
-from segaware_np.options import COUNT, check
+from segaware_np.ranges import COUNT, check
 
 
 def segmentation_network(

@@ -12,7 +12,7 @@ from segaware_np.ops.convolution import correlate, mix, mix_transposed
 from segaware_np.ops.mask import LocalMaskCache, local_mask_backward, local_mask_forward
 from segaware_np.ops.masked_sum import MaskedSumCache, masked_sum_backward, masked_sum_forward
 from segaware_np.ops.softmax import softmax_backward, softmax_forward
-from segaware_np.options import COUNT, check
+from segaware_np.ranges import COUNT, check
 from segaware_np.window import Window
 from segaware_np.xp import Array, array_module, check_array
 
