@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import stat
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from errno import EACCES
+from errno import EACCES, EISDIR
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +26,34 @@ _METADATA = "__metadata__"  # not an identifier that a parameter could have
 
 class FormatError(ValueError):
     """A file is damaged, truncated or not of the kind that was expected."""
+
+
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Refuse what is no file on a disk, before it is opened: a pipe may keep a reader for ever.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Raises
+    ------
+    OSError
+        If there is nothing of this name, or a folder.
+    FormatError
+        If it is a pipe, a socket or a device.
+
+    Examples
+    --------
+    >>> os.mkfifo("pipe.png")
+    >>> check_file("pipe.png")
+    Traceback (most recent call last):
+    segaware_np.files.FormatError: pipe.png: expected a file, got a pipe, a socket or a device
+    """
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(EISDIR, os.strerror(EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise FormatError(f"{path}: expected a file, got a pipe, a socket or a device")
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:

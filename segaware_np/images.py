@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from segaware_np.decoding import decode
 from segaware_np.extras import require
-from segaware_np.files import FormatError, atomic_write
+from segaware_np.files import atomic_write
 from segaware_np.xp import check_array
-
-_LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")
-_GREY_STEP = {"L;2": 85, "L;4": 17}  # Pillow stretches grey of 2 and 4 bits to 0..255
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
@@ -23,6 +19,8 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
 
     Grey is repeated in the three channels, 16 bits are cut to the upper 8, transparency is
     dropped, and the pixels come as they are stored (an EXIF orientation is not applied).
+    Floating-point, signed and 32-bit pictures are refused: nothing in the file says which of their
+    values is white.
 
     Parameters
     ----------
@@ -37,7 +35,9 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     FileNotFoundError
         If there is no such file.
     FormatError
-        If the file is truncated, damaged or not an image.
+        If the file is truncated, damaged, not an image or several, has no 8 or 16 bits a channel,
+        or more pixels than Pillow lets pass (``PIL.Image.MAX_IMAGE_PIXELS``, which the environment
+        variable ``SEGAWARE_MAX_PIXELS`` sets).
 
     Examples
     --------
@@ -45,15 +45,11 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     >>> read_image("grey.png").tolist()
     [[[7, 7, 7], [9, 9, 9]]]
     """
-    with _decoded(path) as picture:
-        if picture.mode.startswith("I"):
-            grey = (np.asarray(picture).astype(np.int32) >> 8).clip(0, 255).astype(np.uint8)
-            return np.repeat(grey[..., None], 3, axis=2)
-        return np.array(picture.convert("RGB"))
+    return decode(path).rgb()
 
 
 def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read a label map as int32, (H, W): palette indices, or grey values of up to 16 bits.
+    """Read a label map as int32, (H, W): palette indices, or grey values.
 
     Parameters
     ----------
@@ -68,8 +64,10 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
     FileNotFoundError
         If there is no such file.
     FormatError
-        If the file is truncated, damaged, not an image, a colour image without a palette, or of a
-        lossy format.
+        If the file is truncated, damaged, not an image, a colour image without a palette, of a
+        format that may lose or renumber (JPEG, a GIF in colour ...), or leaves open what its class
+        numbers are: a palette of greys that are not their own indices, transparent pixels or 0
+        for white.
 
     Examples
     --------
@@ -77,16 +75,7 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
     >>> read_labels("labels.png").tolist()
     [[0, 15, 255]]
     """
-    with _decoded(path) as picture:
-        mode, kind, stored = picture.mode, picture.format, picture.info["stored_mode"]
-        labels = np.asarray(picture).astype(np.int32) if mode in _LABEL_MODES else None
-    if labels is None:
-        raise FormatError(
-            f"{path}: expected class numbers, as a grey or palette image, got colours ({mode})"
-        )
-    if kind in ("JPEG", "MPO"):
-        raise FormatError(f"{path}: expected a format that keeps class numbers (PNG), got {kind}")
-    return labels // _GREY_STEP.get(stored, 1)
+    return decode(path).class_numbers()
 
 
 def read_palette(path: str | os.PathLike[str]) -> np.ndarray | None:
@@ -111,27 +100,9 @@ def read_palette(path: str | os.PathLike[str]) -> np.ndarray | None:
     >>> read_palette("labels.png")[:2].tolist()
     [[0, 0, 0], [128, 0, 0]]
     """
-    with _decoded(path) as picture:
-        if picture.mode != "P":
-            return None
-        colours = np.array(picture.getpalette(), np.uint8).reshape(-1, 3)
-    return None if (colours == colours[:, :1]).all() else colours
-
-
-@contextmanager
-def _decoded(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """The loaded Pillow image; whatever a decoder trips over becomes a FormatError."""
-    image = require("PIL.Image", extra="images")
-    with open(path, "rb") as file:  # outside the try: a missing file is not a damaged one
-        try:
-            with image.open(file) as picture:
-                tile = getattr(picture, "tile", None)
-                stored = tile[0][3] if tile else ""
-                picture.load()
-                picture.info["stored_mode"] = stored if isinstance(stored, str) else ""
-                yield picture
-        except (OSError, SyntaxError, ValueError, image.DecompressionBombError) as error:
-            raise FormatError(f"{path}: damaged or not a usable image ({error})") from error
+    labels = decode(path)
+    labels.class_numbers()
+    return labels.colours()
 
 
 def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:

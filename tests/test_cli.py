@@ -245,8 +245,8 @@ def test_labels_that_the_network_does_not_have(capsys, data, model, tmp_path):
     write_labels(tmp_path / "labels" / "7.png", wrong)
     (tmp_path / "val.txt").write_text(f"{data}/images/0.png labels/7.png\n")
     shutil.copy(tmp_path / "val.txt", tmp_path / "train.txt")
-    message = "labels/7.png: expected labels below 6 (--classes) or 255 (--ignore-label), got 17 " \
-        "in row 3, column 9"
+    message = "labels/7.png: expected labels from 0 to 5 (--classes) or 255 (--ignore-label), " \
+        "got 17 in row 3, column 9"
     run_folder = tmp_path / "run"
     assert message in fails(capsys, "train", tmp_path, "-o", run_folder, *SMALL, *SHORT)
     assert not (run_folder / "model.npz").exists()

@@ -1,12 +1,10 @@
 """Image files: what is written comes back, indices stay indices, damage has a name."""
 
-import struct
-import zlib
-
 import numpy as np
 import pytest
 
 pytest.importorskip("PIL", reason="reading images needs the extra 'images'")
+from image_files import png
 from PIL import Image
 
 from segaware_np.files import FormatError
@@ -24,23 +22,6 @@ PICTURE = RNG.integers(0, 256, (9, 14, 3)).astype(np.uint8)
 ALL_LABELS = np.arange(256, dtype=np.int32).reshape(8, 32)
 
 
-def png(labels, bits, palette=False):
-    """A PNG of indices written from its specification, without Pillow."""
-    height, width = labels.shape
-    digits = ["".join(f"{value:0{bits}b}" for value in row) for row in labels.tolist()]
-    rows = [line.ljust(-(-len(line) // 8) * 8, "0") for line in digits]
-    raw = b"".join(b"\0" + int(row, 2).to_bytes(len(row) // 8, "big") for row in rows)
-
-    def chunk(kind, data):
-        checksum = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + checksum
-
-    header = struct.pack(">IIBBBBB", width, height, bits, 3 if palette else 0, 0, 0, 0)
-    colours = chunk(b"PLTE", bytes(3 * 2**bits)) if palette else b""
-    body = chunk(b"IHDR", header) + colours + chunk(b"IDAT", zlib.compress(raw))
-    return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
-
-
 @pytest.mark.parametrize(
     ("bits", "palette"),
     [(1, False), (2, False), (4, False), (8, False), (16, False)]
@@ -49,7 +30,8 @@ def png(labels, bits, palette=False):
 def test_labels_are_the_stored_indices(tmp_path, bits, palette):
     labels = RNG.integers(0, 2**bits, (7, 13))
     labels[0, :2] = 0, 2**bits - 1
-    (tmp_path / "labels.png").write_bytes(png(labels, bits, palette))
+    colours = np.zeros((2**bits, 3)) if palette else None
+    (tmp_path / "labels.png").write_bytes(png(labels, bits, colours))
     got = read_labels(tmp_path / "labels.png")
     assert got.dtype == np.int32
     np.testing.assert_array_equal(got, labels)

@@ -78,17 +78,21 @@ class _FilePairs:
                 f"{labels_path}: expected {image.shape[:2]} labels to match {image_path}, "
                 f"got {labels.shape}"
             )
-        if self._classes is not None:
-            self._check(labels, labels_path)
+        self._check(labels, labels_path)
         return image, labels
 
     def _check(self, labels: np.ndarray, path: Path) -> None:
-        wrong = (labels >= self._classes) & (labels != self._ignore_label)
+        wrong, right = labels < 0, "of at least 0"
+        if self._classes is not None:
+            wrong |= labels >= self._classes
+            right = f"from 0 to {self._classes - 1} (--classes)"
+        if self._ignore_label is not None:
+            wrong &= labels != self._ignore_label
+            right += f" or {self._ignore_label} (--ignore-label)"
         if wrong.any():
             y, x = np.argwhere(wrong)[0]
             raise FormatError(
-                f"{path}: expected labels below {self._classes} (--classes) or "
-                f"{self._ignore_label} (--ignore-label), got {labels[y, x]} in row {y}, column {x}"
+                f"{path}: expected labels {right}, got {labels[y, x]} in row {y}, column {x}"
             )
 
     @property
@@ -127,8 +131,8 @@ class PairList(_FilePairs):
         say ``/JPEGImages/ID.jpg /SegmentationClassAug/ID.png``). By default relative names start
         at the list's own folder and absolute ones stand as they are.
     classes, ignore_label : int or None
-        Where the number of classes is given, a label that is neither below it nor
-        `ignore_label` is an error when its image is read, which names its file.
+        A label below 0, or not below the number of classes where that is given, and that is not
+        `ignore_label`, is an error when its image is read, which names its file.
 
     Raises
     ------
