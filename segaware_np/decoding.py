@@ -19,6 +19,11 @@ _SHOWN_BY_PROGRAMS = ("EPS", "WMF")  # Pillow would run Ghostscript on what the 
 _DEEP = ("ICO", "JPEG2000", "PNG", "PPM", "TIFF")  # whose 16 bits Pillow gives as they are
 _FURTHER = ("ICNS", "MPO", "PSD")  # formats whose further frames are previews or layers
 _SMALLER_OR_MASK = 1 | 4  # TIFF's NewSubfileType: pages that belong to another one
+_ORIENTATION = 274  # the tag of EXIF and TIFF, from 1 to 8; what makes each upright:
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270",
+    7: "TRANSVERSE", 8: "ROTATE_90",
+}  # fmt: skip
 _GREY_STEP = {"L;2": 85, "L;4": 17}  # Pillow stretches grey of 2 and 4 bits to 0..255
 
 
@@ -37,13 +42,15 @@ class Decoded:
         The largest value that a netpbm file declares.
     tags : dict
         The tags of a TIFF file.
+    orientation : int
+        1 to 8, as in EXIF; 1 is upright.
 
     Examples
     --------
     >>> from segaware_np.images import write_labels
     >>> write_labels("labels.png", np.array([[0, 15]]))
     >>> labels = decode("labels.png")
-    >>> labels.form, labels.class_numbers().tolist(), labels.rgb().tolist()
+    >>> labels.form, labels.class_numbers().tolist(), labels.rgb(upright=True).tolist()
     ('P', [[0, 15]], [[[0, 0, 0], [192, 128, 128]]])
     """
 
@@ -52,6 +59,7 @@ class Decoded:
     form: str
     peak: int | None
     tags: dict[int, Any]
+    orientation: int
 
     @property
     def _inverted(self) -> bool:
@@ -67,9 +75,15 @@ class Decoded:
         """Whether it is a TIFF file whose pixels are compressed with loss."""
         return self.image.info.get("compression") in _LOSSY_TIFF
 
-    def rgb(self) -> np.ndarray:
-        """Return the picture, (H, W, 3) uint8."""
-        image = self.image
+    def rgb(self, upright: bool) -> np.ndarray:
+        """Return the picture, (H, W, 3) uint8, as it is to be seen or as it is stored.
+
+        Raises
+        ------
+        FormatError
+            If its numbers are no levels from black to white.
+        """
+        image = self._turned(upright)
         if got := self._unclear():
             raise self._expected(
                 f"a picture of 8 or 16 bits a channel, from black to white, got {got}: "
@@ -80,6 +94,14 @@ class Decoded:
         if image.mode in ("La", "RGBa"):  # colours times opacity
             image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
         return np.array(image.convert("RGB"))
+
+    def _turned(self, upright: bool) -> Any:
+        """The image as its orientation says that it is to be seen, or as it is stored."""
+        if self.orientation == 1 or upright == (self.image.format == "TIFF"):  # turned by Pillow
+            return self.image
+        back = {6: 8, 8: 6}.get(self.orientation, self.orientation)
+        name = _TURNS[self.orientation if upright else back]
+        return self.image.transpose(require("PIL.Image", extra="images").Transpose[name])
 
     def _unclear(self) -> str | None:
         """What Pillow decodes to numbers that are no levels from black to white, in words."""
@@ -106,7 +128,13 @@ class Decoded:
         return (grey >> (bits - 8)).astype(np.uint8)
 
     def class_numbers(self) -> np.ndarray:
-        """Return the labels, (H, W) int32, or tell why they cannot be known."""
+        """Return the labels, (H, W) int32.
+
+        Raises
+        ------
+        FormatError
+            If the file leaves open what they are.
+        """
         labels = self._stored_numbers()
         if self.image.mode in ("P", "PA"):
             self._check_palette(np.unique(labels))
@@ -125,6 +153,8 @@ class Decoded:
             raise self._expected("class numbers, got a grey image in which 0 is white")
         if self._signed and mode == "L":
             raise self._expected("class numbers of at least 0, got signed bytes")
+        if self.orientation != 1:
+            raise self._expected(f"labels without an EXIF orientation, got {self.orientation}")
         labels = np.asarray(self.image).astype(np.int32)
         if mode in ("LA", "PA"):
             if (labels[..., 1] != 255).any():
@@ -194,7 +224,7 @@ def decode(path: str | os.PathLike[str]) -> Decoded:
     >>> decode("a.pgm").peak
     20
     """
-    pillow = require("PIL.Image", extra="images")
+    pillow: Any = require("PIL.Image", extra="images")
     if os.environ.get(PIXELS, "").isdigit():
         pillow.MAX_IMAGE_PIXELS = int(os.environ[PIXELS])
     check_file(path)
@@ -202,7 +232,7 @@ def decode(path: str | os.PathLike[str]) -> Decoded:
         try:
             with pillow.open(file) as image:
                 return _loaded(Path(path), image)
-        except FormatError:
+        except (FormatError, MemoryError):
             raise
         except pillow.DecompressionBombError as error:
             raise FormatError(
@@ -212,7 +242,7 @@ def decode(path: str | os.PathLike[str]) -> Decoded:
         except pillow.UnidentifiedImageError as error:
             text = f"{path}: damaged or not a usable image (of no kind that Pillow knows)"
             raise FormatError(text) from error
-        except (OSError, SyntaxError, ValueError) as error:
+        except Exception as error:  # each format's decoder has its own
             raise FormatError(f"{path}: damaged or not a usable image ({error})") from error
 
 
@@ -227,7 +257,9 @@ def _loaded(path: Path, image: Any) -> Decoded:
     words = stored if isinstance(stored, tuple) else (stored,)
     peak = words[-1] if image.format == "PPM" and len(words) == 2 else None
     image.load()
-    return Decoded(path, image, str(words[0]), peak, tags)
+    found = tags.get(_ORIENTATION) or image.getexif().get(_ORIENTATION)
+    orientation = found if found in range(1, 9) else 1
+    return Decoded(path, image, str(words[0]), peak, tags, orientation)
 
 
 def _has_further_frames(image: Any) -> bool:

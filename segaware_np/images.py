@@ -10,21 +10,23 @@ import numpy as np
 
 from segaware_np.decoding import decode
 from segaware_np.extras import require
-from segaware_np.files import atomic_write
+from segaware_np.files import FormatError, atomic_write
 from segaware_np.xp import check_array
 
 
-def read_image(path: str | os.PathLike[str]) -> np.ndarray:
+def read_image(path: str | os.PathLike[str], *, upright: bool = True) -> np.ndarray:
     """Read a picture as uint8 RGB, (H, W, 3).
 
     Grey is repeated in the three channels, 16 bits are cut to the upper 8, transparency is
-    dropped, and the pixels come as they are stored (an EXIF orientation is not applied).
-    Floating-point, signed and 32-bit pictures are refused: nothing in the file says which of their
-    values is white.
+    dropped. Floating-point, signed and 32-bit pictures are refused: nothing in the file says which
+    of their values is white.
 
     Parameters
     ----------
     path : path-like
+    upright : bool
+        Turn the picture as its EXIF orientation says and as viewers show it; else the pixels come
+        as they are stored.
 
     Returns
     -------
@@ -45,7 +47,7 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     >>> read_image("grey.png").tolist()
     [[[7, 7, 7], [9, 9, 9]]]
     """
-    return decode(path).rgb()
+    return decode(path).rgb(upright)
 
 
 def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
@@ -66,8 +68,8 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
     FormatError
         If the file is truncated, damaged, not an image, a colour image without a palette, of a
         format that may lose or renumber (JPEG, a GIF in colour ...), or leaves open what its class
-        numbers are: a palette of greys that are not their own indices, transparent pixels or 0
-        for white.
+        numbers are: a palette of greys that are not their own indices, transparent pixels, 0
+        for white, an EXIF orientation.
 
     Examples
     --------
@@ -103,6 +105,55 @@ def read_palette(path: str | os.PathLike[str]) -> np.ndarray | None:
     labels = decode(path)
     labels.class_numbers()
     return labels.colours()
+
+
+def read_pair(
+    image: str | os.PathLike[str], labels: str | os.PathLike[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read a picture and its label map, which are of one size.
+
+    A label map does not say whether it belongs to the picture as it is stored or as its EXIF
+    orientation turns it. Its size does, unless the turn keeps the size.
+
+    Parameters
+    ----------
+    image, labels : path-like
+
+    Returns
+    -------
+    image : (H, W, 3) uint8 array
+    labels : (H, W) int32 array
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FormatError
+        As for `read_image` and `read_labels`; if the two differ in size, or the picture has an
+        orientation that keeps its size.
+
+    Examples
+    --------
+    >>> write_image("a.png", np.zeros((4, 6, 3), np.uint8))
+    >>> write_labels("b.png", np.zeros((6, 4), int))
+    >>> read_pair("a.png", "b.png")
+    Traceback (most recent call last):
+    segaware_np.files.FormatError: b.png: expected (4, 6) labels to match a.png, got (6, 4)
+    """
+    numbers, picture = read_labels(labels), decode(image)
+    readings = [picture.rgb(upright) for upright in (True, False)[: 1 + (picture.orientation > 1)]]
+    fitting = [reading for reading in readings if reading.shape[:2] == numbers.shape]
+    if len(fitting) == 1:
+        return fitting[0], numbers
+    exif = f"EXIF orientation {picture.orientation}"
+    if fitting:
+        raise FormatError(
+            f"{image}: expected no EXIF orientation that keeps the size, got {exif}: {labels} may "
+            "belong to the picture as it is stored or as it is shown; save it as the labels lie, "
+            "without the orientation"
+        )
+    sizes = f" or, by its {exif}, ".join(dict.fromkeys(str(r.shape[:2]) for r in readings))
+    raise FormatError(f"{labels}: expected {sizes} labels to match {image}, got {numbers.shape}")
 
 
 def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:

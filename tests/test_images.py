@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("PIL", reason="reading images needs the extra 'images'")
-from image_files import png
+from image_files import png, tiff
 from PIL import Image
 
 from segaware_np.files import FormatError
@@ -92,6 +92,14 @@ def test_damage_and_absence_are_told_apart(tmp_path, read):
         (tmp_path / "flipped.png").write_bytes(flipped)
         with pytest.raises(FormatError, match=r"flipped\.png"):
             read(tmp_path / "flipped.png")
+
+
+def test_damage_at_which_a_decoder_raises_what_no_other_does(tmp_path):
+    first = tiff(RNG.integers(0, 256, (4, 5)), 8)
+    page_of_nothing = len(first).to_bytes(4, "big") + bytes(6)
+    (tmp_path / "a.tif").write_bytes(first[:-4] + page_of_nothing)
+    with pytest.raises(FormatError, match=r"a\.tif: damaged or .*\(Missing dimensions\)"):
+        read_image(tmp_path / "a.tif")
 
 
 def test_colours_are_not_labels(tmp_path):

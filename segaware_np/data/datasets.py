@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from segaware_np.files import FormatError
-from segaware_np.images import read_image, read_labels, read_palette
+from segaware_np.images import read_image, read_pair, read_palette
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".ppm", ".webp")
 
@@ -65,19 +65,13 @@ class _FilePairs:
         FileNotFoundError
             If a file is gone.
         FormatError
-            If a file is damaged, labels and image differ in size, or a label is not one of the
-            classes.
+            If a file is damaged, labels and image differ in size or do not tell how they lie (see
+            `images.read_pair`), or a label is not one of the classes.
         """
         image_path, labels_path = self._pairs[index]
-        image = read_image(image_path)
         if labels_path is None:
-            return image, None
-        labels = read_labels(labels_path)
-        if labels.shape != image.shape[:2]:
-            raise FormatError(
-                f"{labels_path}: expected {image.shape[:2]} labels to match {image_path}, "
-                f"got {labels.shape}"
-            )
+            return read_image(image_path), None
+        image, labels = read_pair(image_path, labels_path)
         self._check(labels, labels_path)
         return image, labels
 
