@@ -13,15 +13,18 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from segaware_np.caffe.published import segaware_resnet101, segaware_vgg16
 
 from segaware_np.caffe import Net
 from segaware_np.cpu.threads import set_num_threads
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))  # where the descriptions stand
+from published import segaware_resnet101, segaware_vgg16
 
 
 class Case(NamedTuple):

@@ -13,11 +13,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from segaware_np.caffe.commands import label_image, summary
-from segaware_np.caffe.published import BGR_MEAN
 
 from segaware_np.caffe import Net, Solver
-from segaware_np.data import Augmentation, Loader, SyntheticScenes
+from segaware_np.commands.caffe import label_image
+from segaware_np.data import RGB_MEAN, Augmentation, Loader, SyntheticScenes
 from segaware_np.images import write_image, write_labels
 
 SMALL = os.environ.get("SEGAWARE_EXAMPLES") == "small"  # for a quick look, and for tests
@@ -88,14 +87,14 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "score" bottom: "label" top
 )
 variables = {"BATCH": BATCH, "SIDE": SIDE}
 net = Net(folder / "deploy.prototxt", variables=variables)
-print("\n".join(summary(net)))
+print(net.summary())
 
 # %%
 # Training
 # --------
 # The scenes are handed over batch by batch, as BGR minus the mean, as Caffe has its images.
 
-augmentation = Augmentation(crop=SIDE, mirror=True, order="bgr", mean=BGR_MEAN[::-1])
+augmentation = Augmentation(crop=SIDE, mirror=True, order="bgr", mean=RGB_MEAN)
 batches = iter(Loader(SyntheticScenes(400, (128, 128)), BATCH, augmentation))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -360,12 +360,7 @@ class Net:
             shape = "x".join(map(str, self._shapes.get(name, ())))
             kind = type(node.layer).__name__
             rows.append((name, kind, ", ".join(node.inputs), shape, f"{count:,}" if count else ""))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
-        return "\n".join([*lines, f"{total:,} parameters"])
+        return "\n".join([*aligned(rows), f"{total:,} parameters"])
 
     def _ends(self) -> list[str]:
         read = {name for node in self.nodes.values() for name in node.inputs}
@@ -408,3 +403,32 @@ class Net:
             if learns or any(name in useful for name in node.inputs):
                 useful.add(node.name)
         return useful
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table: the cells of each column as wide as the widest, two spaces between.
+
+    Parameters
+    ----------
+    rows : sequence of sequences of str
+        As many cells in each.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    ValueError
+        If rows differ in length.
+
+    Examples
+    --------
+    >>> aligned([("layer", "parameters"), ("a", "57")])
+    ['layer  parameters', 'a      57']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

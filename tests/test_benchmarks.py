@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 from time import perf_counter
@@ -100,6 +102,13 @@ def test_every_form_of_pytorch_gives_the_output_of_ours() -> None:
             continue
         for task, run in tasks.items():
             assert gpu.difference(mine[task](), run()) < 1e-5, (form, task)
+
+
+def test_caffes_benchmark_finds_the_published_networks(tmp_path) -> None:
+    script = [sys.executable, str(FOLDER / "caffe.py"), "--rounds", "1", "--only", "no network"]
+    environment = {**os.environ, "PYTHONPATH": str(FOLDER.parent)}
+    done = subprocess.run(script, cwd=tmp_path, env=environment, capture_output=True, check=True)
+    assert done.stdout.startswith(b"| network | layers |")
 
 
 def test_benchmark_says_what_is_missing(monkeypatch, capsys) -> None:

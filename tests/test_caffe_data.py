@@ -9,8 +9,8 @@ import pytest
 
 from segaware_np.caffe import Net
 from segaware_np.caffe.fillers import fill
-from segaware_np.caffe.schema import Message, bind
-from segaware_np.caffe.text import parse
+from segaware_np.caffe.formats.schema import Message, bind
+from segaware_np.caffe.formats.text import parse
 from segaware_np.commands import main as cli
 from segaware_np.files import FormatError
 

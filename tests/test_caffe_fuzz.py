@@ -17,9 +17,9 @@ from published import embedding_network, segaware_vgg16
 from test_caffe_layers import EVERY, description
 
 from segaware_np.caffe import Net, Solver
-from segaware_np.caffe.schema import bind
-from segaware_np.caffe.text import parse
-from segaware_np.caffe.wire import (
+from segaware_np.caffe.formats.schema import bind
+from segaware_np.caffe.formats.text import parse
+from segaware_np.caffe.formats.wire import (
     LayerWeights,
     SolverState,
     read_caffemodel,

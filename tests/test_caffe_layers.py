@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from segaware_np.caffe import Net
-from segaware_np.caffe.layer import TYPES, Layer
+from segaware_np.caffe.layers.base import TYPES, Layer
 from segaware_np.files import FormatError
 from segaware_np.testing import check_gradients
 
@@ -107,6 +107,7 @@ STOPS: list[tuple[str, str, list]] = [
 SPLIT: list[tuple[str, str, list]] = [
     ("DistLoss", "dist_loss_param { alpha: 0.5 beta: 2 ignore_label: 255 }", PAIR)]
 SOURCES = {"DummyData", "HDF5Data", "ImageData", "ImageSegData", "Input", "TwoImageData"}
+MEASURES = {"Accuracy", "SegAccuracy"}  # their second bottom holds labels
 EVERY = [*CASES, *STOPS, *SPLIT]
 
 
@@ -160,6 +161,22 @@ def test_gradients(type_: str, options: str, bottoms: list) -> None:
         return (*dbottoms, *dparams[: len(params)])
 
     check_gradients(forward, backward, [*arrays, *params], method="complex", rtol=1e-11)
+
+
+@pytest.mark.parametrize(("type_", "options", "bottoms"), EVERY,
+                         ids=[f"{type_}-{i}" for i, (type_, *_) in enumerate(EVERY)])
+def test_asking_for_shapes_changes_nothing(type_: str, options: str, bottoms: list) -> None:
+    """Asked for another batch and back, a layer is as it was, and goes by what it is given."""
+    layer = single(type_, options, bottoms)
+    arrays = [b if isinstance(b, np.ndarray) else away_from_kinks(b) for b in bottoms]
+    shapes = [array.shape for array in arrays]
+    before, want = dict(vars(layer)), layer.shapes(*shapes)
+    batch = shapes[0][0]
+    assert layer.shapes(*((2 * batch, *s[1:]) if s[0] == batch else s for s in shapes))
+    assert vars(layer) == before
+    if type_ in MEASURES:
+        arrays[1] = np.zeros(shapes[1])
+    assert [np.shape(top) for top in layer.forward(*arrays)[0]] == want
 
 
 def test_every_type_is_here() -> None:

@@ -64,6 +64,22 @@ def run_both(text: str, top: str = "y") -> tuple[Net, Net]:
     return nets[0], nets[1]
 
 
+def test_summary() -> None:
+    net = Net('''
+        input: "x" input_shape { dim: 2 dim: 3 dim: 4 dim: 5 }
+        layer { name: "c" type: "Convolution" bottom: "x" top: "y"
+                convolution_param { num_output: 7 kernel_size: 1 } }
+        layer { name: "r" type: "ReLU" bottom: "y" top: "y" }
+        layer { name: "s" type: "Slice" bottom: "x" top: "a" top: "b" top: "d" }''')
+    head, *rows, last = net.summary().splitlines()
+    assert head.split() == ["layer", "type", "top", "shape", "parameters", "fused", "into"]
+    assert [row.split() for row in rows] == [
+        ["c", "Convolution", "y", "2x7x4x5", "28"], ["r", "ReLU", "y", "2x7x4x5"],
+        ["s", "Slice", "a", "b", "d", "2x1x4x5", "2x1x4x5", "2x1x4x5"]]
+    size = (280 + 280 + 3 * 40) * 4 / 2**20
+    assert last == f"28 parameters (0.0 MiB); blobs {size:.1f} MiB"
+
+
 def test_fused_chain_shows_every_blob() -> None:
     fused, literal = run_both(CHAIN)
     assert fused_names(fused) == ["y"]

@@ -9,7 +9,7 @@ import pytest
 
 from segaware_np import optim
 from segaware_np.caffe import Net, Solver
-from segaware_np.caffe.wire import SolverState, read_solverstate, write_solverstate
+from segaware_np.caffe.formats.wire import SolverState, read_solverstate, write_solverstate
 from segaware_np.files import FormatError
 
 NET = """

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from segaware_np.caffe.schema import MESSAGES, Message, bind
-from segaware_np.caffe.text import MAX_DEPTH, fill_variables, parse, read_text
+from segaware_np.caffe.formats.schema import MESSAGES, Message, bind
+from segaware_np.caffe.formats.text import MAX_DEPTH, fill_variables, parse, read_text
 from segaware_np.files import FormatError
 
 

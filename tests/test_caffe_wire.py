@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segaware_np.caffe.wire import (
+from segaware_np.caffe.formats.wire import (
     LayerWeights,
     SolverState,
     read_blob,

@@ -8,7 +8,7 @@ from typing import Any
 from segaware_np.caffe.blobs import Shape
 from segaware_np.caffe.fusion import FusedStep, fuse
 from segaware_np.caffe.graph import Graph, Step
-from segaware_np.caffe.layer import Context, check_shape
+from segaware_np.caffe.layers.base import Context, check_shape
 from segaware_np.caffe.parameters import Shared, make_parameters
 from segaware_np.xp import Array
 

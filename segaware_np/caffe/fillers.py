@@ -7,7 +7,7 @@ from math import ceil, sqrt
 import numpy as np
 
 from segaware_np.caffe.blobs import Shape
-from segaware_np.caffe.schema import Message
+from segaware_np.caffe.formats.schema import Message
 
 
 def fill(filler: Message, shape: Shape, rng: np.random.Generator) -> np.ndarray:

@@ -19,10 +19,10 @@ from typing import Any
 
 from segaware_np.caffe.blobs import Shape
 from segaware_np.caffe.graph import Graph, Step
-from segaware_np.caffe.layer import Grads
-from segaware_np.caffe.layers_loss import DistLoss
-from segaware_np.caffe.layers_shape import Tile
-from segaware_np.caffe.layers_windowed import Convolution, Im2col, Im2dist, Im2parity
+from segaware_np.caffe.layers.base import Grads
+from segaware_np.caffe.layers.loss import DistLoss
+from segaware_np.caffe.layers.shape import Tile
+from segaware_np.caffe.layers.windowed import Convolution, Im2col, Im2dist, Im2parity
 from segaware_np.ops.distance import distance_backward
 from segaware_np.ops.embedding_loss import embedding_loss_backward
 from segaware_np.ops.segaware_convolution import (

@@ -9,22 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from segaware_np.caffe import (  # noqa: F401  (they register their layer types)
-    layers_crf,
-    layers_data,
-    layers_elementwise,
-    layers_image,
-    layers_loss,
-    layers_measure,
-    layers_neuron,
-    layers_normalization,
-    layers_reduce,
-    layers_shape,
-    layers_windowed,
-)
 from segaware_np.caffe.blobs import Shape
-from segaware_np.caffe.layer import TYPES, Context, Layer, check_shape
-from segaware_np.caffe.schema import Message
+from segaware_np.caffe.formats.schema import Message
+from segaware_np.caffe.layers import TYPES
+from segaware_np.caffe.layers.base import Context, Layer, check_shape
 
 _REFUSED = {
     "MatWrite": "take the array from net.blobs[name].data after forward and save it with numpy",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from math import prod
 from types import ModuleType
 from typing import Any
 
@@ -11,11 +12,13 @@ import numpy as np
 
 from segaware_np.caffe.blobs import ParameterBlob, Shape
 from segaware_np.caffe.engine import Engine
+from segaware_np.caffe.formats.schema import Message, bind
+from segaware_np.caffe.formats.text import fill_variables, parse, read_text
+from segaware_np.caffe.fusion import FusedStep
 from segaware_np.caffe.graph import build
-from segaware_np.caffe.layer import Context
-from segaware_np.caffe.schema import Message, bind
-from segaware_np.caffe.text import fill_variables, parse, read_text
+from segaware_np.caffe.layers.base import Context
 from segaware_np.caffe.weights import load_weights, save_weights, share_weights
+from segaware_np.net import aligned
 from segaware_np.xp import Array, as_array
 
 
@@ -247,7 +250,30 @@ class Net:
         """Take over what `state` gave."""
         self._context.seed, self._context.passes = int(state["seed"]), int(state["passes"])
 
-    # -- what blobs ask ------------------------------------------------------------------------
+    def summary(self) -> str:
+        """Table of layers, their tops, shapes and parameters, and of what they were fused into."""
+        chains = [step for step in self._engine.steps if isinstance(step, FusedStep)]
+        fused = {step: chain for chain in chains for step in chain.steps}
+        rows = [("layer", "type", "top", "shape", "parameters", "fused into")]
+        for step in self._graph.steps:
+            layer, shapes = step.layer, [self._engine.shapes[slot] for slot in step.tops]
+            count = sum(blob.data.size for blob in layer.params)
+            rows.append((layer.name, layer.type, " ".join(layer.spec.top),
+                         " ".join("x".join(map(str, shape)) or "1" for shape in shapes),
+                         f"{count:,}" if count else "",
+                         fused[step].layer.name if step in fused else ""))
+        hidden = {slot for chain in chains for slot in chain.hidden}
+        made = {slot for step in self._graph.steps for slot in step.tops}
+        size = sum(prod(self._engine.shapes[slot]) for slot in made - hidden)
+        learned = sum(blob.data.size for blob in self.learned().values())
+        item = self._context.dtype.itemsize
+        lines = [*aligned(rows), f"{learned:,} parameters ({learned * item / 2**20:.1f} MiB); "
+                                 f"blobs {size * item / 2**20:.1f} MiB"]
+        if chains:
+            lines.append(f"{len(fused)} layers fused into {len(chains)}")
+        return "\n".join(lines)
+
+    # -- what callers hand in ------------------------------------------------------------------
 
     def _read_inputs(self, arrays: Mapping[str, Any]) -> dict[int, Array]:
         found = {}

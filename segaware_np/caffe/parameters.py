@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from segaware_np.caffe.blobs import ParameterBlob
 from segaware_np.caffe.fillers import fill
-from segaware_np.caffe.layer import Declaration, Layer
-from segaware_np.caffe.schema import Message
+from segaware_np.caffe.formats.schema import Message
+from segaware_np.caffe.layers.base import Declaration, Layer
 
 MAX_SIZE = 1 << 28  # numbers of one parameter; the largest of VGG-16 has 1 << 26.6
 _RATES = ("lr_mult", "decay_mult")

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from segaware_np import optim, policies
+from segaware_np.caffe.formats.schema import Message
+from segaware_np.caffe.formats.wire import SolverState, read_solverstate, write_solverstate
 from segaware_np.caffe.net import Net, describe
-from segaware_np.caffe.schema import Message
-from segaware_np.caffe.wire import SolverState, read_solverstate, write_solverstate
 from segaware_np.xp import Array, host
 
 Feed = Callable[[], Mapping[str, Any]]

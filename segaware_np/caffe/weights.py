@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from segaware_np.caffe.blobs import Shape
+from segaware_np.caffe.formats.wire import LayerWeights, read_caffemodel, write_caffemodel
 from segaware_np.caffe.graph import Step
-from segaware_np.caffe.layer import Context
-from segaware_np.caffe.wire import LayerWeights, read_caffemodel, write_caffemodel
+from segaware_np.caffe.layers.base import Context
 from segaware_np.files import FormatError, load_arrays, save_arrays
 from segaware_np.xp import host
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from math import prod
 from pathlib import Path
 
 import numpy as np
 
-from segaware_np.caffe.fusion import FusedStep
-from segaware_np.caffe.net import Net
-from segaware_np.caffe.solver import Solver
+from segaware_np.caffe import Net, Solver
 from segaware_np.caffe.weights import read_layers, write_layers
 from segaware_np.commands.options import add_device, array_library
 from segaware_np.commands.sources import label_files
@@ -152,36 +149,7 @@ def train(options: argparse.Namespace) -> None:
 def show(options: argparse.Namespace) -> None:
     """Print the table."""
     net = Net(options.model, phase=options.phase, variables=dict(options.variables or ()))
-    print("\n".join(summary(net)))
-
-
-def summary(net: Net) -> list[str]:
-    """Lines of a table: each layer's type, top, shape, parameters, and whether it was fused."""
-    engine, graph = net._engine, net._graph
-    fused = {step: chain for chain in engine.steps if isinstance(chain, FusedStep)
-             for step in chain.steps}
-    rows = [("layer", "type", "top", "shape", "parameters", "fused into")]
-    size = 0
-    for step in graph.steps:
-        count = sum(blob.data.size for blob in step.layer.params)
-        chain = fused.get(step)
-        for slot in step.tops:
-            if chain is None or slot not in chain.hidden:
-                size += prod(engine.shapes[slot])
-        shape = " ".join("x".join(map(str, engine.shapes[slot])) or "1" for slot in step.tops)
-        rows.append((step.layer.name, step.layer.type, " ".join(step.layer.spec.top), shape,
-                     f"{count:,}" if count else "", chain.layer.name if chain else ""))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(f"{cell:{w}}" for cell, w in zip(row, widths, strict=True)).rstrip()
-             for row in rows]
-    learned = sum(blob.data.size for blob in net.learned().values())
-    item = net._context.dtype.itemsize
-    lines.append(f"{learned:,} parameters ({learned * item / 2**20:.1f} MiB); "
-                 f"blobs {size * item / 2**20:.1f} MiB")
-    chains = {chain.layer.name: len(chain.steps) for chain in fused.values()}
-    if chains:
-        lines.append(f"{sum(chains.values())} layers fused into {len(chains)}")
-    return lines
+    print(net.summary())
 
 
 def convert(options: argparse.Namespace) -> None:

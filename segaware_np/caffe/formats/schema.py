@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from segaware_np.caffe.messages import DESCRIPTION
-from segaware_np.caffe.text import Field, Token
+from segaware_np.caffe.formats.messages import DESCRIPTION
+from segaware_np.caffe.formats.text import Field, Token
 from segaware_np.files import FormatError
 
 _SCALARS: dict[str, tuple[Any, str]] = {  # what one is that is not set, and in words

@@ -1,4 +1,9 @@
-"""What the front end asks of a Caffe layer type, and the register of the types there are."""
+"""What the front end asks of a Caffe layer type, and the register of the types there are.
+
+Where a formula stands: those of the published networks are in `ops`, for everyone, and a layer type
+here calls them with Caffe's conventions; those that only Caffe needs (ELU, LRN, HingeLoss ...) are
+in the layer type itself.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from segaware_np.caffe.blobs import ParameterBlob, Shape
-from segaware_np.caffe.schema import Message
+from segaware_np.caffe.formats.schema import Message
 from segaware_np.files import FormatError
 from segaware_np.window import Window
 from segaware_np.xp import Array
@@ -48,8 +53,8 @@ class Layer:
     """One layer of a description.
 
     A subclass says how many bottoms and tops it takes, what shapes it makes, which parameters it
-    has, and computes forward and backward. It keeps nothing from one pass to the next: what
-    backward needs, forward returns as its cache.
+    has, and computes forward and backward. It keeps nothing from one pass to the next: `shapes` is
+    a question that changes nothing, and what backward needs, forward returns as its cache.
 
     Attributes
     ----------

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from segaware_np.caffe.blobs import Shape
-from segaware_np.caffe.layer import Grads, Layer, layer_type
-from segaware_np.caffe.layers_neuron import sigmoid
+from segaware_np.caffe.layers.base import Grads, Layer, layer_type
+from segaware_np.caffe.layers.neuron import sigmoid
 from segaware_np.ops.embedding_loss import embedding_loss_backward, embedding_loss_forward
 from segaware_np.ops.softmax import (
     CrossEntropyCache,

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from segaware_np.caffe.blobs import Shape
-from segaware_np.caffe.layer import Declaration, Grads, Layer, layer_type
-from segaware_np.caffe.schema import Message
+from segaware_np.caffe.formats.schema import Message
+from segaware_np.caffe.layers.base import Declaration, Grads, Layer, layer_type
 from segaware_np.ops import elementwise as ops
 from segaware_np.ops.dropout import dropout_backward, dropout_forward
 from segaware_np.ops.relu import relu_backward, relu_forward

@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 from segaware_np.caffe.blobs import Shape
-from segaware_np.caffe.layer import Declaration, Grads, Layer, layer_type
+from segaware_np.caffe.layers.base import Declaration, Grads, Layer, layer_type
 from segaware_np.xp import Array, array_module
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from segaware_np.caffe.blobs import Shape
-from segaware_np.caffe.layer import Layer, layer_type
+from segaware_np.caffe.layers.base import Layer, layer_type
 from segaware_np.xp import Array, array_module
 
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from segaware_np.caffe.blobs import Shape
 from segaware_np.caffe.fillers import fill
-from segaware_np.caffe.layer import Layer, check_shape, layer_type
-from segaware_np.caffe.text import read_text
+from segaware_np.caffe.formats.text import read_text
+from segaware_np.caffe.layers.base import Layer, check_shape, layer_type
 from segaware_np.extras import require
 from segaware_np.xp import Array
 
@@ -77,13 +77,7 @@ class HDF5Data(Source):
         self.param = self.spec.hdf5_data_param
         if self.param.batch_size < 1:
             raise self.error(f"batch_size: expected at least 1, got {self.param.batch_size}")
-        self._rows: list[np.ndarray] | None = None
-
-    @property
-    def rows(self) -> list[np.ndarray]:
-        if self._rows is None:
-            self._rows = self._read()
-        return self._rows
+        self.rows = self._read()
 
     def _read(self) -> list[np.ndarray]:
         h5py = require("h5py", extra="caffe")

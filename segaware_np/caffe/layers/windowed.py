@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from segaware_np.caffe.blobs import Shape
-from segaware_np.caffe.layer import (
+from segaware_np.caffe.layers.base import (
     Declaration,
     Grads,
     Layer,

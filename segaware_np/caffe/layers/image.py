@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from segaware_np.caffe.blobs import Shape
-from segaware_np.caffe.layer import layer_type
-from segaware_np.caffe.layers_data import Source
-from segaware_np.caffe.text import read_text
-from segaware_np.caffe.wire import read_blob
+from segaware_np.caffe.formats.text import read_text
+from segaware_np.caffe.formats.wire import read_blob
+from segaware_np.caffe.layers.base import layer_type
+from segaware_np.caffe.layers.data import Source
 from segaware_np.data import Augmentation, PairList
 from segaware_np.files import FormatError
 from segaware_np.images import read_image
@@ -47,7 +47,8 @@ class ImageList(Source):
             raise self.error("scale_factors: expected positive numbers")
         self.channels = 3 if self.param.is_color else 1
         self._configure_mean()
-        self._names: Any = None
+        # Without a crop the first picture tells the size.
+        self._names: Any = None if self.transform.crop_size else self.read_list()
 
     def _configure_mean(self) -> None:
         values, self.mean_image = self.transform.mean_value, None

@@ -9,7 +9,7 @@ import numpy as np
 
 from segaware_np import ops
 from segaware_np.caffe.blobs import Shape
-from segaware_np.caffe.layer import Declaration, Grads, Layer, layer_type
+from segaware_np.caffe.layers.base import Declaration, Grads, Layer, layer_type
 from segaware_np.ops.scale import scale_backward, scale_forward
 from segaware_np.xp import Array
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from segaware_np.caffe.blobs import Shape
-from segaware_np.caffe.layer import Declaration, Grads, Layer, fitted, layer_type, make_window
+from segaware_np.caffe.layers.base import Declaration, Grads, Layer, fitted, layer_type, make_window
 from segaware_np.ops.batch_norm import batch_norm_backward, batch_norm_forward, batch_statistics
 from segaware_np.ops.pooling import average_pool_backward, average_pool_forward
 from segaware_np.xp import Array, array_module

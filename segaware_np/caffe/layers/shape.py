@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from segaware_np.caffe.blobs import Shape
-from segaware_np.caffe.layer import Grads, Layer, layer_type
+from segaware_np.caffe.layers.base import Grads, Layer, layer_type
 from segaware_np.ops.resize import ResizeCache, resize_backward, resize_forward
 from segaware_np.ops.tile import tile_backward, tile_forward
 from segaware_np.xp import Array, array_module
@@ -20,45 +20,54 @@ from segaware_np.xp import Array, array_module
 class Concat(Layer):
     bottoms, cheap = (1, 1000), True
 
+    def _along(self, ndim: int) -> int:
+        param = self.spec.concat_param
+        return self.axis(param.concat_dim if "concat_dim" in param else param.axis, ndim)
+
     def shapes(self, *bottoms: Shape) -> list[Shape]:
-        param, first = self.spec.concat_param, bottoms[0]
-        axis = self.axis(param.concat_dim if "concat_dim" in param else param.axis, len(first))
-        self.along = axis
+        first = bottoms[0]
+        axis = self._along(len(first))
         if len({(len(s), *s[:axis], *s[axis + 1 :]) for s in bottoms}) > 1:
             raise self.error(f"bottoms differ beside axis {axis}: {', '.join(map(str, bottoms))}")
         return [(*first[:axis], sum(s[axis] for s in bottoms), *first[axis + 1 :])]
 
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
-        y = array_module(*bottoms).concatenate(bottoms, axis=self.along)
-        return [y], [x.shape[self.along] for x in bottoms]
+        axis = self._along(bottoms[0].ndim)
+        y = array_module(*bottoms).concatenate(bottoms, axis=axis)
+        return [y], ([x.shape[axis] for x in bottoms], axis)
 
     def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
-        return _cut(dtops[0], cache, self.along), []
+        return _cut(dtops[0], *cache), []
 
 
 @layer_type("Slice")
 class Slice(Layer):
     tops = (1, 1000)
 
-    def shapes(self, *bottoms: Shape) -> list[Shape]:
-        param, x, count = self.spec.slice_param, bottoms[0], len(self.spec.top)
-        axis = self.along = self.axis(
-            param.slice_dim if "slice_dim" in param else param.axis, len(x)
-        )
+    def _cuts(self, x: Shape) -> tuple[list[int], int]:
+        """Lengths of the pieces, and the axis that they are cut from."""
+        param, count = self.spec.slice_param, len(self.spec.top)
+        axis = self.axis(param.slice_dim if "slice_dim" in param else param.axis, len(x))
         points = param.slice_point or [x[axis] // count * i for i in range(1, count)]
         if not param.slice_point and x[axis] % count:
             raise self.error(f"axis {axis} of {x} does not divide into {count} tops")
         ends = [0, *points, x[axis]]
-        self.lengths = [b - a for a, b in pairwise(ends)]
-        if len(self.lengths) != count or min(self.lengths) < 1:
+        lengths = [b - a for a, b in pairwise(ends)]
+        if len(lengths) != count or min(lengths) < 1:
             raise self.error(f"slice points {points} do not cut {x} into {count} tops")
-        return [(*x[:axis], length, *x[axis + 1 :]) for length in self.lengths]
+        return lengths, axis
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        x = bottoms[0]
+        lengths, axis = self._cuts(x)
+        return [(*x[:axis], length, *x[axis + 1 :]) for length in lengths]
 
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
-        return _cut(bottoms[0], self.lengths, self.along), None
+        lengths, axis = self._cuts(bottoms[0].shape)
+        return _cut(bottoms[0], lengths, axis), axis
 
     def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
-        return [array_module(*dtops).concatenate(list(dtops), axis=self.along)], []
+        return [array_module(*dtops).concatenate(list(dtops), axis=cache)], []
 
 
 @layer_type("Split")
@@ -168,8 +177,7 @@ class Crop(Layer):
 
     bottoms = (2, 2)
 
-    def shapes(self, *bottoms: Shape) -> list[Shape]:
-        x, size = bottoms
+    def _place(self, x: Shape, size: Shape) -> tuple[slice, ...]:
         param = self.spec.crop_param
         first = self.axis(param.axis, len(x))
         offsets = param.offset or [0]
@@ -181,15 +189,22 @@ class Crop(Layer):
         if min(offsets) < 0 or any(end > n for end, n in zip(ends, x[first:], strict=True)):
             raise self.error(f"{size[first:]} from {tuple(offsets)} on reaches beyond {x[first:]}")
         inner = tuple(slice(a, b) for a, b in zip(offsets, ends, strict=True))
-        self.place = (slice(None),) * first + inner
-        return [(*x[:first], *size[first:])]
+        return (slice(None),) * first + inner
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        x, _ = bottoms
+        place = self._place(*bottoms)
+        return [tuple(len(range(n)[part]) for n, part in zip(x, place, strict=True))]
 
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
-        return [bottoms[0][self.place]], bottoms[0].shape
+        x, size = bottoms
+        place = self._place(x.shape, size.shape)
+        return [x[place]], (x.shape, place)
 
     def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
-        dx = array_module(dtops[0]).zeros(cache, dtops[0].dtype)  # type: ignore[union-attr]
-        dx[self.place] = dtops[0]
+        (shape, place), dy = cache, dtops[0]
+        dx = array_module(dy).zeros(shape, dy.dtype)  # type: ignore[union-attr]
+        dx[place] = dy
         return [dx, None], []
 
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segaware_np.caffe.blobs import Shape
-from segaware_np.caffe.layer import Declaration, Grads, Layer, layer_type, make_window
-from segaware_np.caffe.layers_windowed import Convolution, as_number
+from segaware_np.caffe.layers.base import Declaration, Grads, Layer, layer_type, make_window
+from segaware_np.caffe.layers.windowed import Convolution, as_number
 from segaware_np.ops.distance import DistanceCache, distance_backward, distance_forward
 from segaware_np.ops.mask import MaskCache, normalized_mask_backward, normalized_mask_forward
 from segaware_np.ops.mean_field import mean_field_backward, mean_field_forward

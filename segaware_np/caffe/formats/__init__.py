@@ -1,0 +1,1 @@
+"""Caffe's formats: protocol-buffer text and what it may say, and the binary files."""

@@ -1,0 +1,18 @@
+"""The layer types of Caffe and of the authors' fork; `base` says what a layer is."""
+
+from segaware_np.caffe.layers import (  # noqa: F401  (they register their layer types)
+    crf,
+    data,
+    elementwise,
+    image,
+    loss,
+    measure,
+    neuron,
+    normalization,
+    reduce,
+    shape,
+    windowed,
+)
+from segaware_np.caffe.layers.base import TYPES
+
+__all__ = ["TYPES"]
