@@ -9,6 +9,7 @@ import pytest
 
 from segaware_np.caffe import Net
 from segaware_np.caffe.fusion import FusedStep
+from segaware_np.caffe.weights import read_layers, write_layers
 from segaware_np.files import FormatError, save_arrays
 
 RNG = np.random.default_rng(5)
@@ -399,6 +400,66 @@ def test_weights_in_files_of_arrays(tmp_path: Path, name: str) -> None:
     for odd in (None, 3, [1, ["c1"], [[], {}]]):  # of another hand
         save_arrays(path, {"c1/0": np.ones((3, 2, 3, 3)), "c1/1": np.ones(3)}, {"layers": odd})
         assert target.copy_from(path) == ["c1"]
+
+
+def linear(names: str) -> str:
+    """Inner products of two numbers, one behind the other, of the given names."""
+    text, bottom = 'input: "x" input_shape { dim: 1 dim: 2 }\n', "x"
+    for i, name in enumerate(names.split(",")):
+        text += layer(name, "InnerProduct", bottom, "inner_product_param { num_output: 2 "
+                      'bias_term: false weight_filler { type: "gaussian" } }', top=f"y{i}")
+        bottom = f"y{i}"
+    return text
+
+
+@pytest.mark.parametrize("names", ["fc,fc,other", ",,other", "fc,fc,fc#2", "a/0,,a/0"])
+@pytest.mark.parametrize("suffix", ["caffemodel", "npz", "safetensors"])
+def test_layers_of_one_name_are_told_apart_by_their_order(
+    tmp_path: Path, names: str, suffix: str
+) -> None:
+    if suffix == "safetensors":
+        pytest.importorskip("safetensors")
+    source, text = Net(linear(names), seed=1), linear(names)
+    weights = [RNG.normal(size=(2, 2)).astype("f4") for _ in range(3)]
+    assert len(source.params) == len(source.learned()) == 3
+    for blobs, weight in zip(source.params.values(), weights, strict=True):
+        blobs[0].data[...] = weight
+    source.save(tmp_path / f"w.{suffix}")
+    first, second, third = weights
+    x = np.array([[1.0, -2.0]], "f4")
+    loaded, sharing = Net(text, tmp_path / f"w.{suffix}", seed=2), Net(text, seed=3)
+    sharing.share_from(source)
+    for net in loaded, sharing:
+        np.testing.assert_allclose(net.forward(x=x)["y2"], x @ first.T @ second.T @ third.T, 1e-5)
+    write_layers(tmp_path / "again.npz", read_layers(tmp_path / f"w.{suffix}"))  # as `convert` does
+    again = read_layers(tmp_path / "again.npz")
+    assert [one.name for one in again] == names.split(",")
+    np.testing.assert_array_equal([one.blobs[0] for one in again], weights)
+
+
+def test_fewer_layers_of_one_name_take_the_first(tmp_path: Path) -> None:
+    Net(linear("fc,fc"), seed=1).save(tmp_path / "w.npz")
+    three = Net(linear("fc,fc,fc"), seed=2)
+    before = three.params["fc#3"][0].data.copy()
+    assert three.copy_from(tmp_path / "w.npz") == ["fc", "fc"]
+    np.testing.assert_array_equal(three.params["fc#3"][0].data, before)
+
+
+def test_a_parameter_shared_in_two_shapes_is_learned_once() -> None:
+    text = 'input: "x" input_shape { dim: 1 dim: 2 }\n' + "".join(
+        layer(name, "InnerProduct", bottom, 'param { name: "w" share_mode: PERMISSIVE } '
+              f"inner_product_param {{ bias_term: false num_output: {count} }}")
+        for name, bottom, count in (("a", "x", 3), ("b", "a", 2)))
+    net = Net(text, phase="TRAIN", dtype="float64")
+    assert list(net.learned()) == ["a[0]"]
+    w = np.arange(6.0)
+    net.params["a"][0].data[...] = w.reshape(3, 2)
+    x, dy = np.array([[1.0, 2.0]]), np.array([[1.0, -1.0]])
+    net.forward(x=x)
+    net.backward(b=dy)
+    inner, dinner = x @ w.reshape(3, 2).T, dy @ w.reshape(2, 3)
+    want = (dinner.T @ x).ravel() + (dy.T @ inner).ravel()
+    np.testing.assert_allclose(net.learned()["a[0]"].diff.ravel(), want)
 
 
 def test_weights_that_do_not_fit(tmp_path: Path) -> None:

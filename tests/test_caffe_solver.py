@@ -70,6 +70,44 @@ def test_resume_is_exact(tmp_path: Path, kind: str) -> None:
         assert parameters(resumed) == parameters(straight)
 
 
+TWINS = """input: "x" input_shape { dim: 1 dim: 1 }
+""" + "".join(f"""layer {{ name: "{name}" type: "InnerProduct" bottom: "{a}" top: "{b}"
+inner_product_param {{ num_output: 1 bias_term: false }} }}
+""" for name, a, b in (("fc", "x", "y"), ("fc", "y", "z"), ("", "z", "u"), ("", "u", "v"))) + """
+layer { name: "l" type: "EuclideanLoss" bottom: "v" bottom: "x" top: "l" }"""
+
+
+@pytest.mark.parametrize("kind", SOLVERS)
+def test_layers_of_one_name_learn_each_by_itself_and_resume(tmp_path: Path, kind: str) -> None:
+    """Two called "fc", two without a name: v = c d b a x, with loss (v - x)^2 / 2."""
+    def fresh() -> Solver:
+        solver = make(kind, net=TWINS)
+        for k, blob in enumerate(solver.net.learned().values()):
+            blob.data[...] = 1 + 0.1 * k
+        return solver
+
+    def batch() -> dict[str, np.ndarray]:
+        return {"x": np.array([[0.5]])}
+
+    straight, stopped = fresh(), fresh()
+    w = np.array([blob.data.item() for blob in straight.net.learned().values()])
+    straight.net.forward(batch())
+    straight.net.backward()
+    want = (np.prod(w) * 0.5 - 0.5) * 0.5 * np.prod(w) / w
+    got = [blob.diff.item() for blob in straight.net.learned().values()]
+    np.testing.assert_allclose(got, want, 1e-12)
+    straight.net.clear_diffs()
+    assert not any(blob.diff.any() for blob in straight.net.learned().values())
+    straight.step(5, batch)
+    stopped.step(2, batch)
+    stopped.snapshot(tmp_path / "s")
+    resumed = fresh()
+    resumed.restore(tmp_path / "s")
+    resumed.step(3, batch)
+    assert parameters(resumed) == parameters(straight)
+    assert (np.array([b.data.item() for b in straight.net.learned().values()]) != w).all()
+
+
 def test_gradients_are_those_of_one_iteration() -> None:
     solver = make(more="iter_size: 3")
     before = solver.net.params["c"][1].data.copy()

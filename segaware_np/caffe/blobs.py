@@ -18,12 +18,14 @@ class ParameterBlob(Parameter):
     lr_mult, decay_mult : float
     wanted : bool
         Whether backward computes a gradient for it.
+    owner : ParameterBlob
+        Itself, or that whose numbers it shows in another shape: the one that is learned.
     """
 
     def __init__(self, data: Array, lr_mult: float, decay_mult: float, wanted: bool) -> None:
         self.data = data
         self.lr_mult, self.decay_mult = lr_mult, decay_mult
-        self.wanted = wanted
+        self.wanted, self.owner = wanted, self
         self._grad: Array | None = None
 
     @property
@@ -39,6 +41,12 @@ class ParameterBlob(Parameter):
     @property
     def shape(self) -> Shape:
         return self.data.shape
+
+    def view(self, shape: Shape) -> ParameterBlob:
+        """The same numbers, and the same gradient, in another shape."""
+        view = ParameterBlob(self.data.reshape(shape), self.lr_mult, self.decay_mult, self.wanted)
+        view._grad, view.owner = self.grad.reshape(shape), self.owner
+        return view
 
     def accumulate(self, gradient: Array | None) -> None:
         if gradient is not None:

@@ -17,7 +17,7 @@ from segaware_np.caffe.formats.text import fill_variables, parse, read_text
 from segaware_np.caffe.fusion import FusedStep
 from segaware_np.caffe.graph import build
 from segaware_np.caffe.layers.base import Context
-from segaware_np.caffe.weights import load_weights, save_weights, share_weights
+from segaware_np.caffe.weights import distinct, load_weights, save_weights, share_weights
 from segaware_np.net import aligned
 from segaware_np.xp import Array, as_array
 
@@ -89,6 +89,7 @@ class Net:
         In the order of the description. What fusion has left out is computed when it is asked
         for, with the parameters as they are then.
     params : dict of str to list of ParameterBlob
+        By the layers' names, in order; of two layers called ``fc`` the second is ``fc#2``.
     inputs, outputs : list of str
     loss : float
         Of the last forward pass, with loss weights.
@@ -139,7 +140,8 @@ class Net:
             name: Blob(self._engine, name, slots) for name, slots in graph.versions.items()
         }
         layers = [step.layer for step in graph.steps if step.layer.params]
-        self.params = {layer.name: layer.params for layer in layers}
+        keys = distinct(layer.name for layer in layers)
+        self.params = {key: layer.params for key, layer in zip(keys, layers, strict=True)}
         if weights is not None:
             self.copy_from(weights)
 
@@ -221,13 +223,13 @@ class Net:
     def learned(self) -> dict[str, ParameterBlob]:
         """All parameters, once each, by layer and number: ``{"conv1[0]": blob}``."""
         found: dict[int, tuple[str, ParameterBlob]] = {}
-        for step in self._graph.steps:
-            for k, blob in enumerate(step.layer.params):
-                found.setdefault(id(blob), (f"{step.layer.name}[{k}]", blob))
+        for key, blobs in self.params.items():
+            for k, blob in enumerate(blobs):
+                found.setdefault(id(blob.owner), (f"{key}[{k}]", blob))
         return dict(found.values())
 
     def copy_from(self, path: str | os.PathLike[str]) -> list[str]:
-        """Take over the parameters of a file for all layers of the same name.
+        """Take over the parameters of a file for all layers of the same name, each in its turn.
 
         Returns the names of those layers. Raises ValueError, and changes nothing, if none has
         its name there or shapes differ; FormatError if the file is damaged.
@@ -239,7 +241,7 @@ class Net:
         save_weights(path, self._graph.steps, self.name)
 
     def share_from(self, other: Net) -> None:
-        """Use the very parameters of another network in all layers of the same name."""
+        """Use the very parameters of another network in all layers of the same name, in turn."""
         share_weights(other._graph.steps, self._graph.steps)
 
     def state(self) -> dict[str, int]:

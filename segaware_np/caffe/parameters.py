@@ -54,7 +54,7 @@ def make_parameters(
         if spec.name and spec.name in named:
             blob = _join(layer, spec, named[spec.name], shape, forced)
             if blob.data.shape != shape:  # permitted to differ: another view of the same numbers
-                blob = _view(blob, shape)
+                blob = blob.view(shape)
         else:
             values = initial(shape) if callable(initial) else fill(initial, shape, rng)
             data = layer.context.xp.array(values, layer.context.dtype)  # a copy: nobody else's
@@ -65,12 +65,6 @@ def make_parameters(
                 named[spec.name] = Shared(blob, set(_RATES).intersection(spec))
         out.append(blob)
     return out
-
-
-def _view(blob: ParameterBlob, shape: tuple[int, ...]) -> ParameterBlob:
-    view = ParameterBlob(blob.data.reshape(shape), blob.lr_mult, blob.decay_mult, blob.wanted)
-    view._grad = blob.grad.reshape(shape)
-    return view
 
 
 def _join(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,34 @@ import numpy as np
 from segaware_np.caffe.blobs import Shape
 from segaware_np.caffe.formats.wire import LayerWeights, read_caffemodel, write_caffemodel
 from segaware_np.caffe.graph import Step
-from segaware_np.caffe.layers.base import Context
+from segaware_np.caffe.layers.base import Context, Layer
 from segaware_np.files import FormatError, load_arrays, save_arrays
 from segaware_np.xp import host
 
 _ARRAYS = (".npz", ".safetensors")  # files of arrays LAYER/NUMBER; all others are caffemodels
+
+
+def numbered(names: Iterable[str]) -> list[tuple[str, int]]:
+    """Each name with how often it has come: what tells layers of one name, or none, apart."""
+    times: Counter[str] = Counter()
+    out = []
+    for name in names:
+        times[name] += 1
+        out.append((name, times[name]))
+    return out
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """Keys for layers in their order: the name, behind the first with its number: ``fc#2``."""
+    pairs = numbered(names)
+    taken, keys = {name for name, _ in pairs}, []
+    for name, number in pairs:
+        key = name if number == 1 else f"{name}#{number}"
+        while number > 1 and key in taken:  # a layer of that very name
+            key += "#"
+        taken.add(key)
+        keys.append(key)
+    return keys
 
 
 def read_layers(path: str | os.PathLike[str]) -> list[LayerWeights]:
@@ -29,15 +53,16 @@ def read_layers(path: str | os.PathLike[str]) -> list[LayerWeights]:
     arrays, metadata = load_arrays(path)
     found: dict[str, dict[int, np.ndarray]] = {}
     for name, array in arrays.items():
-        layer, _, number = name.rpartition("/")
-        if not (layer and number.isdecimal()) or array.dtype.kind not in "fiu":
+        key, slash, number = name.rpartition("/")
+        if not (slash and number.isdecimal()) or array.dtype.kind not in "fiu":
             raise FormatError(f"{path}: expected arrays of numbers named LAYER/NUMBER, "
                               f"got {name!r} of {array.dtype}")
-        found.setdefault(layer, {})[int(number)] = array
-    types = _types(metadata.get("layers"))
-    order = [*(name for name in types if name in found), *(n for n in found if n not in types)]
-    return [LayerWeights(name, types.get(name, ""), [found[name][k] for k in sorted(found[name])])
-            for name in order]
+        found.setdefault(key, {})[int(number)] = array
+    told = _told(metadata.get("layers"))
+    keys = distinct(name for name, _ in told)
+    layers = dict(zip(keys, told, strict=True)) | {k: (k, "") for k in found if k not in keys}
+    return [LayerWeights(name, type_, [found[key][k] for k in sorted(found[key])])
+            for key, (name, type_) in layers.items() if key in found]
 
 
 def write_layers(
@@ -47,39 +72,43 @@ def write_layers(
     if Path(path).suffix not in _ARRAYS:
         write_caffemodel(path, layers, name)
         return
-    arrays = {f"{layer.name}/{k}": blob for layer in layers for k, blob in enumerate(layer.blobs)}
+    keys = distinct(layer.name for layer in layers)
+    arrays = {f"{key}/{k}": blob for key, layer in zip(keys, layers, strict=True)
+              for k, blob in enumerate(layer.blobs)}
     save_arrays(path, arrays, {"layers": [[layer.name, layer.type] for layer in layers]})
 
 
-def _types(known: Any) -> dict[str, str]:
-    """The layers' types by their names, in order, of a file that holds them."""
+def _told(known: Any) -> list[tuple[str, str]]:
+    """Names and types of the layers, in order, of a file that holds them."""
     pairs = known if isinstance(known, list) else []
-    return {str(pair[0]): str(pair[1])
-            for pair in pairs if isinstance(pair, list) and len(pair) == 2}
+    return [(str(pair[0]), str(pair[1]))
+            for pair in pairs if isinstance(pair, list) and len(pair) == 2]
 
 
 def load_weights(
     path: str | os.PathLike[str], steps: Sequence[Step], context: Context
 ) -> list[str]:
-    """Copy parameters from a file into the first layer of each name; all or nothing.
+    """Copy parameters from a file into the layers of their names; all or nothing.
 
-    Returns the names of the layers found.
+    Of several layers of one name the first is the first there. Returns the names of the layers
+    found.
     """
-    targets = {step.layer.name: step.layer for step in reversed(steps)}
+    targets, sources = _by_name(steps), read_layers(path)
+    known = {step.layer.name for step in steps} - {name for name, _ in targets}
     copies, found = [], []
-    for source in read_layers(path):
-        layer = targets.get(source.name)
-        if layer is None:
+    for place, source in zip(numbered(s.name for s in sources), sources, strict=True):
+        params = targets[place].params if place in targets else []
+        if not params and source.name not in known:
             continue
-        if len(source.blobs) != len(layer.params):
-            raise ValueError(f"{path}: layer {layer.name!r} has {len(layer.params)} parameters "
+        if len(source.blobs) != len(params):
+            raise ValueError(f"{path}: layer {source.name!r} has {len(params)} parameters "
                              f"here, {len(source.blobs)} in the file")
-        for k, (array, blob) in enumerate(zip(source.blobs, layer.params, strict=True)):
+        for k, (array, blob) in enumerate(zip(source.blobs, params, strict=True)):
             if not _same_shape(array.shape, blob.data.shape):
-                raise ValueError(f"{path}: parameter {k} of layer {layer.name!r} has shape "
+                raise ValueError(f"{path}: parameter {k} of layer {source.name!r} has shape "
                                  f"{blob.data.shape} here, {array.shape} in the file")
             copies.append((blob.data, array))
-        found.append(layer.name)
+        found.append(source.name)
     if not found:
         raise ValueError(f"{path}: holds no layer that has its name in this network")
     for data, array in copies:
@@ -90,24 +119,32 @@ def load_weights(
 def save_weights(path: str | os.PathLike[str], steps: Sequence[Step], name: str) -> None:
     """Write the parameters of all layers that have some."""
     layers = [
-        LayerWeights(s.layer.name, s.layer.type, [host(blob.data) for blob in s.layer.params])
-        for s in steps
-        if s.layer.params
+        LayerWeights(layer.name, layer.type, [host(blob.data) for blob in layer.params])
+        for layer in _by_name(steps).values()
     ]
     write_layers(path, layers, name)
 
 
 def share_weights(source: Sequence[Step], target: Sequence[Step]) -> None:
-    """Give layers the parameter arrays of the layers of the same name in another network."""
-    arrays = {step.layer.name: step.layer.params for step in reversed(source)}
-    for step in target:
-        shared = arrays.get(step.layer.name, [])
-        if not step.layer.params or not shared:
+    """Give layers the parameter arrays of the layers of the same name in another network.
+
+    Of several layers of one name the first is the first there.
+    """
+    given = _by_name(source)
+    for place, layer in _by_name(target).items():
+        shared = given[place].params if place in given else []
+        if not shared:
             continue
-        if [b.data.shape for b in shared] != [b.data.shape for b in step.layer.params]:
-            raise step.layer.error("its parameters differ in shape from those it should share")
-        for mine, theirs in zip(step.layer.params, shared, strict=True):
+        if [b.data.shape for b in shared] != [b.data.shape for b in layer.params]:
+            raise layer.error("its parameters differ in shape from those it should share")
+        for mine, theirs in zip(layer.params, shared, strict=True):
             mine.data = theirs.data
+
+
+def _by_name(steps: Sequence[Step]) -> dict[tuple[str, int], Layer]:
+    """The layers that have parameters, in order, by what `numbered` makes of their names."""
+    layers = [step.layer for step in steps if step.layer.params]
+    return dict(zip(numbered(layer.name for layer in layers), layers, strict=True))
 
 
 def _same_shape(a: Shape, b: Shape) -> bool:
