@@ -379,7 +379,30 @@ def test_weights_round_trip(tmp_path: Path) -> None:
         target = Net(text, path, dtype=dtype, seed=2)
         for name, blob in source.learned().items():
             assert target.learned()[name].data.tobytes() == blob.data.tobytes()
-    assert Net(data() + conv("c1", "x") + conv("new", "c1")).copy_from(path) == ["c1"]
+
+
+def test_what_was_not_loaded_is_told_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "net.caffemodel"
+    source, other = Net(data() + conv("c1", "x") + conv("c2", "c1"), seed=1), data() + conv(
+        "c1", "x") + conv("new", "c1")
+    source.save(path)
+    told = (r"loaded: 'c1'; left out, as this network has none of that name: 'c2'; left as they "
+            "were, as there is none of that name there: 'new'$")
+    net = Net(other)
+    with pytest.warns(UserWarning, match=f"net.caffemodel: {told}"):
+        assert net.copy_from(path) == ["c1"]
+    with pytest.warns(UserWarning, match=f"net.caffemodel: {told}"):
+        Net(other, path)
+    with pytest.warns(UserWarning, match=f"share_from: {told}"):
+        assert net.share_from(source) == ["c1"]
+    before = [blob.data.copy() for blob in source.learned().values()]
+    Net(other, seed=2).save(path)
+    with pytest.raises(ValueError, match=r"expected weights of all layers, got none of 'c2'$"):
+        source.copy_from(path, complete=True)
+    with pytest.raises(FormatError, match=r"expected to share parameters .*float64 \(3, 2, 3, 3\)"):
+        Net(other, dtype="float64").share_from(source)
+    for blob, values in zip(source.learned().values(), before, strict=True):
+        np.testing.assert_array_equal(blob.data, values)
 
 
 @pytest.mark.parametrize("name", ["net.npz", "net.safetensors"])
@@ -399,7 +422,8 @@ def test_weights_in_files_of_arrays(tmp_path: Path, name: str) -> None:
                 source.copy_from(path)
     for odd in (None, 3, [1, ["c1"], [[], {}]]):  # of another hand
         save_arrays(path, {"c1/0": np.ones((3, 2, 3, 3)), "c1/1": np.ones(3)}, {"layers": odd})
-        assert target.copy_from(path) == ["c1"]
+        with pytest.warns(UserWarning, match=r"loaded: 'c1'; left as they were.*: 'c/2'$"):
+            assert target.copy_from(path) == ["c1"]
 
 
 def linear(names: str) -> str:
@@ -441,7 +465,8 @@ def test_fewer_layers_of_one_name_take_the_first(tmp_path: Path) -> None:
     Net(linear("fc,fc"), seed=1).save(tmp_path / "w.npz")
     three = Net(linear("fc,fc,fc"), seed=2)
     before = three.params["fc#3"][0].data.copy()
-    assert three.copy_from(tmp_path / "w.npz") == ["fc", "fc"]
+    with pytest.warns(UserWarning, match="loaded: 'fc', 'fc'; left as they were.*: 'fc'$"):
+        assert three.copy_from(tmp_path / "w.npz") == ["fc", "fc"]
     np.testing.assert_array_equal(three.params["fc#3"][0].data, before)
 
 

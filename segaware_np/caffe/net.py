@@ -228,21 +228,42 @@ class Net:
                 found.setdefault(id(blob.owner), (f"{key}[{k}]", blob))
         return dict(found.values())
 
-    def copy_from(self, path: str | os.PathLike[str]) -> list[str]:
+    def copy_from(self, path: str | os.PathLike[str], *, complete: bool = False) -> list[str]:
         """Take over the parameters of a file for all layers of the same name, each in its turn.
 
-        Returns the names of those layers. Raises ValueError, and changes nothing, if none has
-        its name there or shapes differ; FormatError if the file is damaged.
+        Parameters
+        ----------
+        path : path-like
+        complete : bool
+            Whether all layers that learn must be there.
+
+        Returns
+        -------
+        list of str
+            The names of the layers that were loaded. If layers of the file were left out, or some
+            of the network stay as they are, a warning tells which.
+
+        Raises
+        ------
+        FileNotFoundError, FormatError
+            If the file is missing or damaged.
+        ValueError
+            If no layer has its name there, shapes differ, or layers are missing that must be there.
+            Nothing is changed.
         """
-        return load_weights(path, self._graph.steps, self._context)
+        return load_weights(path, self._graph.steps, self._context, complete)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all parameters: as ``.npz`` or ``.safetensors`` if so named, else a caffemodel."""
         save_weights(path, self._graph.steps, self.name)
 
-    def share_from(self, other: Net) -> None:
-        """Use the very parameters of another network in all layers of the same name, in turn."""
-        share_weights(other._graph.steps, self._graph.steps)
+    def share_from(self, other: Net) -> list[str]:
+        """Use the very parameters of another network in all layers of the same name, in turn.
+
+        Returns the names of those layers, and warns of the others as `copy_from` does. Raises
+        FormatError, and changes nothing, if shapes, dtypes or modules differ.
+        """
+        return share_weights(other._graph.steps, self._graph.steps)
 
     def state(self) -> dict[str, int]:
         """The random state: with the parameters, all that the next passes depend on."""

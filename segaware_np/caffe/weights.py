@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from segaware_np.caffe.blobs import Shape
+from segaware_np.caffe.blobs import ParameterBlob, Shape
 from segaware_np.caffe.formats.wire import LayerWeights, read_caffemodel, write_caffemodel
 from segaware_np.caffe.graph import Step
 from segaware_np.caffe.layers.base import Context, Layer
 from segaware_np.files import FormatError, load_arrays, save_arrays
-from segaware_np.xp import host
+from segaware_np.xp import array_module, host
 
 _ARRAYS = (".npz", ".safetensors")  # files of arrays LAYER/NUMBER; all others are caffemodels
 
@@ -86,19 +88,21 @@ def _told(known: Any) -> list[tuple[str, str]]:
 
 
 def load_weights(
-    path: str | os.PathLike[str], steps: Sequence[Step], context: Context
+    path: str | os.PathLike[str], steps: Sequence[Step], context: Context, complete: bool = False
 ) -> list[str]:
     """Copy parameters from a file into the layers of their names; all or nothing.
 
     Of several layers of one name the first is the first there. Returns the names of the layers
-    found.
+    found, and warns of the others, on both sides; with ``complete`` those here must be there.
     """
     targets, sources = _by_name(steps), read_layers(path)
     known = {step.layer.name for step in steps} - {name for name, _ in targets}
-    copies, found = [], []
+    found = _Found(f"{path}", [], [], dict.fromkeys(targets))
+    copies = []
     for place, source in zip(numbered(s.name for s in sources), sources, strict=True):
         params = targets[place].params if place in targets else []
         if not params and source.name not in known:
+            found.left_out.append(source.name)
             continue
         if len(source.blobs) != len(params):
             raise ValueError(f"{path}: layer {source.name!r} has {len(params)} parameters "
@@ -108,12 +112,16 @@ def load_weights(
                 raise ValueError(f"{path}: parameter {k} of layer {source.name!r} has shape "
                                  f"{blob.data.shape} here, {array.shape} in the file")
             copies.append((blob.data, array))
-        found.append(source.name)
-    if not found:
+        found.took(place)
+    if not found.loaded:
         raise ValueError(f"{path}: holds no layer that has its name in this network")
+    if complete and found.initial:
+        raise ValueError(f"{path}: expected weights of all layers, got none of "
+                         f"{_names(name for name, _ in found.initial)}")
+    found.tell()
     for data, array in copies:
         data[...] = context.xp.asarray(array.reshape(data.shape), context.dtype)
-    return found
+    return found.loaded
 
 
 def save_weights(path: str | os.PathLike[str], steps: Sequence[Step], name: str) -> None:
@@ -125,20 +133,60 @@ def save_weights(path: str | os.PathLike[str], steps: Sequence[Step], name: str)
     write_layers(path, layers, name)
 
 
-def share_weights(source: Sequence[Step], target: Sequence[Step]) -> None:
+def share_weights(source: Sequence[Step], target: Sequence[Step]) -> list[str]:
     """Give layers the parameter arrays of the layers of the same name in another network.
 
-    Of several layers of one name the first is the first there.
+    Of several layers of one name the first is the first there. Returns the names of the layers
+    that share, and warns of the others, on both sides.
     """
-    given = _by_name(source)
-    for place, layer in _by_name(target).items():
-        shared = given[place].params if place in given else []
-        if not shared:
+    given, targets = _by_name(source), _by_name(target)
+    found = _Found("share_from", [], [], dict.fromkeys(targets))
+    pairs: list[tuple[ParameterBlob, ParameterBlob]] = []
+    for place, layer in given.items():
+        if place not in targets:
+            found.left_out.append(layer.name)
             continue
-        if [b.data.shape for b in shared] != [b.data.shape for b in layer.params]:
-            raise layer.error("its parameters differ in shape from those it should share")
-        for mine, theirs in zip(layer.params, shared, strict=True):
-            mine.data = theirs.data
+        mine = targets[place].params
+        if _kinds(layer.params) != _kinds(mine):
+            raise targets[place].error(f"expected to share parameters {_kinds(mine)}, "
+                                       f"got {_kinds(layer.params)}")
+        pairs += zip(mine, layer.params, strict=True)
+        found.took(place)
+    found.tell()
+    for blob, shared in pairs:
+        blob.data = shared.data
+    return found.loaded
+
+
+@dataclass
+class _Found:
+    """Which layers went together: names of those taken, those not wanted, and the rest here."""
+
+    where: str
+    loaded: list[str]
+    left_out: list[str]
+    initial: dict[tuple[str, int], None]
+
+    def took(self, place: tuple[str, int]) -> None:
+        self.loaded.append(place[0])
+        del self.initial[place]
+
+    def tell(self) -> None:
+        """Warn if that is not all, on both sides."""
+        parts = {"loaded": self.loaded, "left out, as this network has none of that name":
+                 self.left_out, "left as they were, as there is none of that name there":
+                 [name for name, _ in self.initial]}
+        if self.left_out or self.initial:
+            told = "; ".join(f"{what}: {_names(names)}" for what, names in parts.items() if names)
+            warnings.warn(f"{self.where}: {told}", stacklevel=4)
+
+
+def _kinds(params: Sequence[ParameterBlob]) -> list[str]:
+    return [f"{array_module(b.data).__name__} {b.data.dtype} {b.data.shape}" for b in params]
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))
 
 
 def _by_name(steps: Sequence[Step]) -> dict[tuple[str, int], Layer]:
