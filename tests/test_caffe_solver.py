@@ -10,6 +10,7 @@ import pytest
 from segaware_np import optim
 from segaware_np.caffe import Net, Solver
 from segaware_np.caffe.formats.wire import SolverState, read_solverstate, write_solverstate
+from segaware_np.caffe.weights import read_layers, write_layers
 from segaware_np.files import FormatError
 
 NET = """
@@ -226,6 +227,56 @@ def test_restoring_what_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         solver.restore(tmp_path / "none")
     assert parameters(solver) == before
+
+
+RUN = {"solver": "SGD", "net": {"seed": 1, "passes": 1}, "loss": 1.5, "losses": [1.5]}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"net": {"seed": 1}}, "damaged state .*passes"),
+        ({"net": {"seed": "one", "passes": 1}}, "damaged state .*str"),
+        ({"net": {"seed": -1, "passes": 1}}, "damaged state .*at least 0"),
+        ({"net": [1, 2]}, "damaged state"),
+        ({"loss": None}, "damaged state"),
+        ({"losses": 3}, "damaged state"),
+        ({"losses": ["much"]}, "damaged state .*much"),
+        ({"iteration": -1}, "damaged, at iteration -1"),
+        ({"names": "c"}, "expected weights of all layers, got none of 'frozen'"),
+    ],
+)
+def test_a_failed_restore_changes_nothing(tmp_path: Path, change: dict, message: str) -> None:
+    other = make("SGD")
+    other.step(3, Feed())
+    path = other.snapshot(tmp_path / "run")
+    state = read_solverstate(path)
+    iteration = change.get("iteration", 3)
+    if "names" in change:
+        layers = read_layers(tmp_path / "run.caffemodel")
+        write_layers(tmp_path / "run.caffemodel", layers[:1])
+    write_solverstate(path, SolverState(iteration, "", state.history, 0, {**RUN, **change}))
+    solver = make("SGD")
+    solver.step(1, Feed(9))
+    before, loss, net = parameters(solver), solver.loss, solver.net.state()
+    arrays = [array.tobytes() for array in solver._optimizer.state()[0].values()]
+    with pytest.raises(ValueError, match=message):
+        solver.restore(path)
+    assert (parameters(solver), solver.loss, solver.iteration) == (before, loss, 1)
+    assert solver.net.state() == net
+    assert [array.tobytes() for array in solver._optimizer.state()[0].values()] == arrays
+
+
+def test_a_used_solver_is_restored_as_a_new_one_is(tmp_path: Path) -> None:
+    path = make("SGD", "average_loss: 4").snapshot(tmp_path / "run")
+    lines: list[list[str]] = [[], []]
+    for steps, log in zip((3, 0), lines, strict=True):
+        solver = make("SGD", "average_loss: 4 display: 1")
+        solver.step(steps, Feed(5))
+        solver.restore(path)
+        solver.log = log.append
+        solver.step(2, Feed())
+    assert lines[0] == lines[1] and len(lines[0]) == 2
 
 
 def test_a_state_of_caffe_itself(tmp_path: Path) -> None:

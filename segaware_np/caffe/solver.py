@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Mapping
+from operator import index
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,12 +16,21 @@ from segaware_np import optim, policies
 from segaware_np.caffe.formats.schema import Message
 from segaware_np.caffe.formats.wire import SolverState, read_solverstate, write_solverstate
 from segaware_np.caffe.net import Net, describe
+from segaware_np.files import FormatError
 from segaware_np.xp import Array, host
 
 Feed = Callable[[], Mapping[str, Any]]
 
 _NAMES = {"SGD": "SGD", "NESTEROV": "Nesterov", "ADAGRAD": "AdaGrad", "RMSPROP": "RMSProp",
           "ADADELTA": "AdaDelta", "ADAM": "Adam"}
+
+
+class _Run(NamedTuple):
+    """What a snapshot of this library says beyond those of Caffe."""
+
+    net: dict[str, int] | None
+    loss: float
+    losses: list[float]
 
 
 class Solver:
@@ -178,20 +188,25 @@ class Solver:
         FileNotFoundError, FormatError
             If a file is missing or damaged.
         ValueError
-            If it is the state of another solver or network; nothing is changed.
+            If it is the state of another solver or network. After any error nothing is changed.
         """
         base = _base(path)
         state = read_solverstate(_with(base, ".solverstate"))
         if state.extra.get("solver", self._kind) != self._kind:
             raise ValueError(f"{path}: a state of {state.extra['solver']}, this is {self._kind}")
-        history = self._read_history(state, path)
+        if state.iteration < 0:
+            raise FormatError(f"{path}: damaged, at iteration {state.iteration}")
+        history, run = self._read_history(state, path), _read_run(state.extra, path)
         model = _with(base, ".caffemodel")
-        self.net.copy_from(model if model.exists() or not state.learned_net else state.learned_net)
+        self.net.copy_from(model if model.exists() or not state.learned_net else state.learned_net,
+                           complete=True)
+        # Nothing below can fail: all or nothing is restored.
         self._optimizer.set_state(history, {"solver": self._kind, "iteration": state.iteration})
-        if "net" in state.extra:
-            self.net.set_state(state.extra["net"])
-            self.loss = float(state.extra["loss"])
-            self._losses.extend(state.extra["losses"])
+        if run.net is not None:
+            self.net.set_state(run.net)
+        self.loss = run.loss
+        self._losses.clear()
+        self._losses.extend(run.losses)
 
     # -- inner working ------------------------------------------------------------------------
 
@@ -283,6 +298,19 @@ class Solver:
                                      f"got {array.shape}")
                 history[name] = array.reshape(wanted[name].shape).astype(wanted[name].dtype)
         return history
+
+
+def _read_run(extra: Mapping[str, Any], path: str | os.PathLike[str]) -> _Run:
+    if "net" not in extra:
+        return _Run(None, 0.0, [])
+    try:
+        net = {name: index(extra["net"][name]) for name in ("seed", "passes")}
+        run = _Run(net, float(extra["loss"]), [float(loss) for loss in extra["losses"]])
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
+        raise FormatError(f"{path}: damaged state ({type(error).__name__}: {error})") from error
+    if min(net.values()) < 0:
+        raise FormatError(f"{path}: damaged state (expected numbers of at least 0, got {net})")
+    return run
 
 
 def _check(param: Message) -> None:
