@@ -1,7 +1,13 @@
-"""Pure operations: each formula's backward stands right under its forward.
+"""Pure operations: a file begins with the formula and its gradient, then says how they are called.
 
-Forward and backward never write to their arguments. A cache holds the forward's inputs and
-sometimes its output, not copies of them: leave those as they are until `backward` has run.
+``X_forward(inputs, ...)`` returns its result and a cache, a named tuple that you can look into;
+``X_backward(d_result, cache)`` returns the gradients in the order of the inputs. Neither writes to
+its arguments. A cache holds the forward's inputs and sometimes its output, not copies of them:
+leave those as they are until `backward` has run.
+
+Arrays are NumPy's or CuPy's, floating point where nothing else is said, those of one call of one
+dtype, in one place. Every operation raises TypeError or ValueError, with the argument's name, where
+shapes, dtypes or array modules do not go together; what else it raises stands under its Raises.
 """
 
 from segaware_np.ops.batch_norm import batch_norm_backward, batch_norm_forward

@@ -35,7 +35,6 @@ def batch_norm_forward(
     -------
     y : array
         Of the shape of `x`.
-    cache : BatchNormCache
 
     Raises
     ------

@@ -49,12 +49,6 @@ def bilateral_filter_forward(
     Returns
     -------
     y : (N, C, Ho, Wo) array
-    cache : BilateralCache
-
-    Raises
-    ------
-    TypeError, ValueError
-        If shapes, dtypes or array modules do not go together.
 
     Notes
     -----

@@ -46,7 +46,6 @@ def im2col_forward(x: Array, window: Window) -> tuple[Array, ColumnsCache]:
     Returns
     -------
     cols : (N, C, K, Ho, Wo) array
-    cache : ColumnsCache
 
     Raises
     ------
@@ -96,7 +95,6 @@ def col2im_forward(cols: Array, shape: Pair, window: Window) -> tuple[Array, Col
     Returns
     -------
     x : (N, C, H, W) array
-    cache : ColumnsCache
 
     Raises
     ------

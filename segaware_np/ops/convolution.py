@@ -69,12 +69,6 @@ def convolution_forward(
     Returns
     -------
     y : (N, O, Ho, Wo) array
-    cache : ConvolutionCache
-
-    Raises
-    ------
-    TypeError, ValueError
-        If shapes, dtypes or array modules do not go together.
 
     Notes
     -----
@@ -136,12 +130,11 @@ def column_convolution_forward(
     Returns
     -------
     y : (N, O, Ho, Wo) array
-    cache : ColumnConvolutionCache
 
     Raises
     ------
-    TypeError, ValueError
-        If shapes, dtypes or array modules do not go together.
+    ValueError
+        If the columns have another number of taps than the kernel.
 
     Notes
     -----

@@ -87,7 +87,6 @@ def distance_forward(
     Returns
     -------
     distance : (N, K, Ho, Wo) array
-    cache : DistanceCache
 
     Raises
     ------

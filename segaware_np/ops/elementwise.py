@@ -22,11 +22,6 @@ def absolute_forward(x: Array) -> tuple[Array, Array]:
     cache : array
         `x` itself.
 
-    Raises
-    ------
-    TypeError
-        If `x` is not a floating-point array.
-
     Notes
     -----
     Caffe's AbsVal layer.
@@ -69,12 +64,6 @@ def power_forward(
     -------
     y : array
         Of the shape of `x`.
-    cache : PowerCache
-
-    Raises
-    ------
-    TypeError
-        If `x` is not a floating-point array.
 
     Notes
     -----
@@ -123,7 +112,6 @@ def exponential_forward(
     -------
     y : array
         Of the shape of `x`.
-    cache : ExponentialCache
 
     Raises
     ------

@@ -80,7 +80,6 @@ def embedding_loss_forward(
     Returns
     -------
     loss : 0-d array
-    cache : EmbeddingLossCache
 
     Raises
     ------

@@ -158,7 +158,6 @@ def maximum_forward(*xs: Array) -> tuple[Array, MaximumCache]:
     Returns
     -------
     y : array of that shape
-    cache : MaximumCache
 
     Raises
     ------

@@ -102,7 +102,6 @@ def exponential_mask_forward(distance: Array, scale: Array | float) -> tuple[Arr
     -------
     mask : (N, K, Ho, Wo) array
         1 at the centre, towards 0 across a boundary.
-    cache : MaskCache
 
     Raises
     ------
@@ -209,7 +208,6 @@ def local_mask_forward(
     Returns
     -------
     mask : (N, K, Ho, Wo) array
-    cache : LocalMaskCache
 
     Raises
     ------

@@ -59,12 +59,6 @@ def masked_sum_forward(x: Array, mask: Array, window: Window) -> tuple[Array, Ma
     Returns
     -------
     y : (N, C, Ho, Wo) array
-    cache : MaskedSumCache
-
-    Raises
-    ------
-    TypeError, ValueError
-        If shapes, dtypes or array modules do not go together.
 
     Notes
     -----

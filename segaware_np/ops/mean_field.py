@@ -110,7 +110,6 @@ def mean_field_forward(
     -------
     q : (N, C, H, W) array
         The last Q, not normalised.
-    cache : MeanFieldCache
 
     Raises
     ------

@@ -58,12 +58,6 @@ def normalized_convolution_forward(
     Returns
     -------
     y : (N, O, Ho, Wo) array
-    cache : NormalizedConvolutionCache
-
-    Raises
-    ------
-    TypeError, ValueError
-        If shapes, dtypes or array modules do not go together.
 
     Notes
     -----

@@ -90,7 +90,6 @@ def max_pool_forward(x: Array, window: Window) -> tuple[Array, MaxPoolCache]:
     -------
     y : (N, C, Ho, Wo) array
         Sized by `pooled_shape`. A NaN in a window is its maximum.
-    cache : MaxPoolCache
 
     Raises
     ------

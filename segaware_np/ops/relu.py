@@ -19,11 +19,6 @@ def relu_forward(x: Array) -> tuple[Array, Array]:
     cache : array
         ``y`` itself: it tells where the input was positive.
 
-    Raises
-    ------
-    TypeError
-        If `x` is not a floating-point array.
-
     Notes
     -----
     Nair, Hinton: *Rectified Linear Units Improve Restricted Boltzmann Machines* (ICML 2010).

@@ -47,7 +47,6 @@ def resize_forward(x: Array, size: Pair) -> tuple[Array, ResizeCache]:
     Returns
     -------
     y : (N, C, h, w) array
-    cache : ResizeCache
 
     Raises
     ------

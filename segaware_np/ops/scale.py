@@ -38,7 +38,6 @@ def scale_forward(
     -------
     y : array
         Of the shape of `x`.
-    cache : ScaleCache
 
     Raises
     ------

@@ -106,12 +106,6 @@ def segaware_convolution_forward(
     Returns
     -------
     y : (N, O, Ho, Wo) array
-    cache : SegawareConvolutionCache
-
-    Raises
-    ------
-    TypeError, ValueError
-        If shapes, dtypes or array modules do not go together.
 
     Notes
     -----

@@ -116,7 +116,6 @@ def softmax_cross_entropy_forward(
     Returns
     -------
     loss : 0-d array
-    cache : CrossEntropyCache
 
     Raises
     ------

@@ -27,7 +27,6 @@ def tile_forward(x: Array, tiles: int, axis: int = 1) -> tuple[Array, TileCache]
     -------
     y : array
         `tiles` times as long along that axis.
-    cache : TileCache
 
     Raises
     ------

@@ -40,12 +40,11 @@ def transposed_convolution_forward(
     -------
     y : (N, O, Ho, Wo) array
         The smallest image that has H x W windows: ``Ho = stride (H - 1) + reach - 2 pad``.
-    cache : TransposedConvolutionCache
 
     Raises
     ------
-    TypeError, ValueError
-        If shapes, dtypes or array modules do not go together.
+    ValueError
+        If the padding leaves nothing of the image.
 
     Notes
     -----
