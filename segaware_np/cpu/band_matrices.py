@@ -13,7 +13,7 @@ of windows is about as long as the kernel.
 
 With dilation d a window sees every d-th pixel. Windows whose numbers have the same residue see
 the same pixels, and among these pixels their dilation is 1: the image falls apart into smaller
-ones that are not dilated (see `Axis`). A tile is the part of such an image that a block sees.
+ones that are not dilated (see `Residues`). A tile is the part of such an image that a block sees.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Rows(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Axis:
-    """Windows along one axis of an image.
+class Residues:
+    """Windows along one axis of an image, by the residue of their number.
 
     The windows ``r, r + residues, r + 2 residues ...`` are those of stride `step` and dilation 1
     on the pixels ``start(r), start(r) + dilation, start(r) + 2 dilation ...``.
@@ -104,7 +104,7 @@ class Banded:
     def __init__(self, window: Window, shape: Pair, dtype: np.dtype) -> None:
         parts = window.kernel, window.stride, window.pad, window.dilation, shape
         count = window.output_shape(shape)
-        self.rows, self.columns = (Axis(*axis) for axis in zip(*parts, count, strict=True))
+        self.rows, self.columns = (Residues(*axis) for axis in zip(*parts, count, strict=True))
         self.dtype = dtype
         longest = self.columns.windows(0)
         self.blocks = -(-longest // _BLOCK)

@@ -82,16 +82,16 @@ def forward(
     groups: int,
 ) -> np.ndarray:
     problem = _Problem(x, mask, weight, window, groups)
-    windows, images, matrix = problem.windows, problem.images, problem.matrix
+    windows, images, matrix = problem.windows, problem.images, problem.matrix  # (N,C,HW), (O,CK)
     y = np.empty((x.shape[0], weight.shape[0], *windows.count), x.dtype)
 
     def work(job: tuple[int, Pair]) -> None:
         n, band = job
-        out = _rows(y[n], band)
+        out = _rows(y[n], band)  # (O, pixels of the band)
         out[:] = 0 if bias is None else bias[:, None]
         for block in problem.blocks:
-            seen = windows.look(images[n, block.channels], band)
-            columns = problem.columns(seen, n, band)
+            seen = windows.look(images[n, block.channels], band)  # (C, kh, kw, rows, Wo), a view
+            columns = problem.columns(seen, n, band)  # (C K, pixels)
             for outputs, taps, rows in block.products:
                 gemm(matrix[outputs, taps], columns[rows], out[outputs], beta=1)
 
@@ -158,11 +158,11 @@ class _Share:
         for block in self.problem.blocks:
             seen = self.problem.windows.look(self.problem.images[n, block.channels], band)
             if "weight" in self.need:
-                columns = self.problem.columns(seen, n, band)
+                columns = self.problem.columns(seen, n, band)  # (C K, pixels)
                 for outputs, taps, rows in block.products:
                     gemm(dy[outputs], columns[rows].T, self.weight[outputs, taps], beta=1)
             if "x" in self.need or dmask is not None:
-                arrived = self.problem.arrived(block, dy, seen.shape)
+                arrived = self.problem.arrived(block, dy, seen.shape)  # (C, kh, kw, pixels + ...)
             if dmask is not None:
                 dm = np.einsum("cijyx,cijyx->ijyx", seen, _windows(arrived, seen.shape))
                 self.problem.windows.clear(dm, band)
@@ -205,6 +205,7 @@ class _Problem:
         self.pointwise = mask is None and window == Window(1)  # the columns are the image itself
         room = margin(self.windows)
         self.dense, self.margin = room is not None and mask is not None, room or 0
+        # (O, C/groups, kh, kw) -> (O, C/groups K)
         self.matrix = np.ascontiguousarray(weight).reshape(len(weight), prod(weight.shape[1:]))
         self.blocks = self._blocks(c, groups, x.itemsize)
 

@@ -71,7 +71,7 @@ def distance(embedding: np.ndarray, measure: Measure) -> np.ndarray:
         x, out = flat[image], d[image]
         for shift in _within(shifts, rows, window.stride[0]):
             run = _run(shift, window, shape[1])
-            total = scratch("total", run.grid[0], x.dtype)
+            total = scratch("total", run.grid[0], x.dtype)  # whole rows of pixels
             _measure(x, run, norm, total.reshape(-1)[: run.length])
             out[shift.k][shift.inside] = run.windows(total)
             if shift.partner is not None:
@@ -98,9 +98,9 @@ def distance_grad(d_distance: np.ndarray, embedding: np.ndarray, measure: Measur
         for rows in _bands(dd.shape[1:], x.shape[0]):
             for shift in _within(shifts, rows, window.stride[0]):
                 run = _run(shift, window, shape[1])
-                g = _arriving(dd, shift, run)
+                g = _arriving(dd, shift, run)  # (L,)
                 for block in _blocks(len(x), _CHANNELS):
-                    pull = _slope(x[block], run, norm, finite)
+                    pull = _slope(x[block], run, norm, finite)  # (C, L)
                     pull *= g
                     if not finite:
                         pull[:, ~_paired(run)] = 0

@@ -31,7 +31,7 @@ def exponential_mask_grad(
     """Fast form of `segaware_np.ops.mask.exponential_mask_grad`."""
     if _promotes(distance, scale):
         return plain.exponential_mask_grad(dmask, distance, scale, mask)
-    dm, d, m = _flat(dmask), _flat(distance), _flat(mask)
+    dm, d, m = _flat(dmask), _flat(distance), _flat(mask)  # (N, K, windows)
     dd = np.empty_like(d)
 
     def work(tile: Tile) -> np.floating:

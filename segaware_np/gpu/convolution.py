@@ -70,7 +70,7 @@ def _implicit(
     tile = next(size for size in (16, 32, 64) if size >= min(outputs, widest))
     tensor_cores = tile == 64 and _on_tensor_cores(x)
     tiles = n * groups * -(-outputs // tile) * -(-(count[0] * count[1]) // _TILE_WINDOWS)
-    taps = weight.reshape(groups, outputs, channels, window.size).transpose(0, 3, 2, 1)
+    taps = weight.reshape(groups, outputs, channels, window.size).transpose(0, 3, 2, 1)  # (g,K,C,O)
     launch(
         "convolution_tensor_cores" if tensor_cores else "convolution",
         (x.dtype, *(() if tensor_cores else (tile,)), mask is not None),
@@ -101,9 +101,9 @@ def _columns(
 ) -> Array:
     n, _, *shape = x.shape
     count = window.output_shape(shape)
-    taps = weight.reshape(groups, weight.shape[0] // groups, -1)
+    taps = weight.reshape(groups, weight.shape[0] // groups, -1)  # (g, O, C K)
     y = array_module(x).empty((n, weight.shape[0], count[0] * count[1]), x.dtype)
-    for some, part, cols in _column_pieces(x, mask, window):
+    for some, part, cols in _column_pieces(x, mask, window):  # (g C, K, samples, windows)
         samples, windows = cols.shape[2:]
         product = _products(taps, cols.reshape(groups, -1, samples * windows))
         y[some, :, part] = product.reshape(-1, samples, windows).swapaxes(0, 1)
@@ -119,11 +119,11 @@ def _product_first(
     xp = array_module(x)
     n, c, *shape = x.shape
     outputs, pixels = weight.shape[0], shape[0] * shape[1]
-    taps = weight.reshape(outputs, c, window.size).transpose(0, 2, 1).reshape(1, -1, c)
+    taps = weight.reshape(outputs, c, window.size).transpose(0, 2, 1).reshape(1, -1, c)  # (1,OK,C)
     y = xp.empty((n, outputs, *mask.shape[2:]), x.dtype)
     for some, _ in _pieces(n, 1, outputs * window.size * pixels * x.dtype.itemsize):
         images = _products(taps, x[some].reshape(-1, c, pixels))
-        images = images.reshape(-1, outputs, window.size, *shape)
+        images = images.reshape(-1, outputs, window.size, *shape)  # W_k x for each offset
         y[some] = sum_offsets(images, mask[some], window)
     if bias is not None:
         y += bias[:, None, None]
@@ -172,8 +172,8 @@ def _image_grad(
     outer = dy.reshape(n, groups, outputs, windows)
     for some, part in _pieces(n, channels, groups * window.size * windows * x.dtype.itemsize):
         piece = image[some, :, part]
-        piece = piece.reshape(len(piece), -1, *shape)
-        transposed = taps[:, :, part].reshape(groups, outputs, -1).swapaxes(1, 2)
+        piece = piece.reshape(len(piece), -1, *shape)  # (n, g c, H, W)
+        transposed = taps[:, :, part].reshape(groups, outputs, -1).swapaxes(1, 2)  # (g, c K, O)
         dcols = _products(transposed, _side_by_side(outer[some]))
         target = None if dx is None else dx.reshape(image.shape)[some, :, part]
         with _contiguous(target, piece.shape) as found:
@@ -192,7 +192,7 @@ def _weight_grad(
     outer = dy.reshape(len(dy), groups, outputs, dy.shape[2] * dy.shape[3])
     dtaps = array_module(x).zeros((groups, outputs, weight[0].size), sum_dtype(x.dtype))
     for some, part, cols in _column_pieces(x, mask, window):
-        cols = cols.reshape(groups, weight[0].size, -1)
+        cols = cols.reshape(groups, weight[0].size, -1)  # (g, C K, samples windows)
         dtaps += _products(_side_by_side(outer[some, ..., part]), cols.swapaxes(1, 2))
         del cols  # before the next piece is made
     return dtaps.reshape(weight.shape).astype(x.dtype, copy=False)
