@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import secrets
@@ -54,6 +55,41 @@ def check_file(path: str | os.PathLike[str]) -> None:
         raise IsADirectoryError(EISDIR, os.strerror(EISDIR), str(path))
     if not stat.S_ISREG(mode):
         raise FormatError(f"{path}: expected a file, got a pipe, a socket or a device")
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    r"""Read a text file in UTF-8, or in UTF-16 with its mark, as Windows' programs write.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    str
+        Without a byte-order mark; lines end with ``\n``.
+
+    Raises
+    ------
+    OSError
+        If there is no such file, or it is a folder.
+    FormatError
+        If it is no file on a disk, or no such text.
+
+    Examples
+    --------
+    >>> _ = Path("a.txt").write_bytes("\N{GREEK SMALL LETTER ALPHA}\r\n".encode("utf-16"))
+    >>> read_text("a.txt")
+    'α\n'
+    """
+    check_file(path)
+    data = Path(path).read_bytes()
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = data.decode("utf-16" if utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path}: expected text in UTF-8 ({error})") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:

@@ -64,7 +64,8 @@ def test_labels_that_were_compressed_with_loss(empty):
         ("image.png,labels.png", FileNotFoundError, "(expected 'image label', space between)"),
         ("image.png labels.png\nimage.png", FormatError, "list.txt:2: expected all lines with"),
         (" \n", FormatError, "list.txt: expected at least one line, got none"),
-        (b"\xff\xfe\x00", FormatError, "list.txt: expected a list in UTF-8 text"),
+        (b"caf\xe9.png", FormatError, "list.txt: expected text in UTF-8"),
+        (b"\xff\xfe\x00", FormatError, "list.txt: expected text in UTF-8"),
     ],
 )
 def test_list_file(empty, text, error, message):

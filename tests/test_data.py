@@ -100,6 +100,20 @@ def test_pair_list_without_labels_and_with_spaces(folder):
     assert contents(PairList(folder / "list.txt")) == [("b", 1, None)]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_lists_as_windows_programs_write_them(folder, encoding):
+    """With a byte-order mark and carriage returns, names beyond ASCII and spaces in them."""
+    (folder / "JPEGImages/a.png").rename(folder / "JPEGImages/grün a.png")
+    mark = "\ufeff" if encoding[-2:] in ("le", "be") else ""
+    text = mark + "JPEGImages/grün a.png\tSegmentationClass/a.png\r\n"
+    (folder / "list.txt").write_bytes(text.encode(encoding))
+    assert contents(PairList(folder / "list.txt")) == [("grün a", 0, 0)]
+    for name in ("JPEGImages", "SegmentationClass"):
+        (folder / name / "b.png").rename(folder / name / "b d.png")
+    (folder / "ImageSets/Segmentation/train.txt").write_bytes((mark + "b d\r\n").encode(encoding))
+    assert contents(VOCFolder(folder, "train")) == [("b d", 1, 1)]
+
+
 PAIR = "JPEGImages/a.png SegmentationClass/a.png\n"
 
 
@@ -124,7 +138,7 @@ def test_bad_pair_lists_are_named_with_the_line(folder, text, error, message):
 def test_other_bad_files(folder):
     with pytest.raises(FileNotFoundError, match=r"absent\.txt"):
         PairList(folder / "absent.txt")
-    with pytest.raises(FormatError, match=r"a\.png: expected a list in UTF-8"):
+    with pytest.raises(FormatError, match=r"a\.png: expected text in UTF-8"):
         PairList(folder / "JPEGImages/a.png")
     with pytest.raises(FileNotFoundError, match=r"val\.txt"):
         VOCFolder(folder, "val")
@@ -159,6 +173,43 @@ def test_voc_and_image_folders(folder):
     ]
     batch = Loader(ImageFolder(folder / "JPEGImages"), 2).batch(0)
     assert set(batch) == {"image"}
+
+
+def test_voc_folders_of_other_cameras(folder):
+    """Suffixes in capitals, names with spaces, dots and folders, lists of one class's members."""
+    names = {"a": "IMG 1", "b": "2. b 1", "c": "sub/c.d"}
+    (folder / "JPEGImages/sub").mkdir()
+    (folder / "SegmentationClass/sub").mkdir()
+    for old, new in names.items():
+        (folder / f"JPEGImages/{old}.png").rename(folder / f"JPEGImages/{new}.PNG")
+        (folder / f"SegmentationClass/{old}.png").rename(folder / f"SegmentationClass/{new}.Png")
+    (folder / "JPEGImages/sub/C.d.png").write_text("another name")
+    listed = folder / "ImageSets/Segmentation/train.txt"
+    listed.write_text("IMG 1\n2. b 1\nsub/c.d\nIMG 1  1\n2. b 1 -1\nsub/c.d\t0\n")
+    assert contents(VOCFolder(folder, "train")) == 2 * [
+        ("IMG 1", 0, 0), ("2. b 1", 1, 1), ("c.d", 2, 2)
+    ]
+
+
+def test_the_first_suffix_wins_where_two_images_have_one_name(folder):
+    from segaware_np.images import write_image
+
+    write_image(folder / "JPEGImages/a.bmp", np.full((4, 6, 3), 99, np.uint8))
+    assert contents(VOCFolder(folder, "train"))[0] == ("a", 0, 0)  # .png, then .bmp
+    write_image(folder / "JPEGImages/a.JPG", np.full((4, 6, 3), 99, np.uint8))
+    assert contents(VOCFolder(folder, "train"))[0] == ("a", 99, 0)
+
+
+def test_what_is_no_picture_among_the_pictures(folder):
+    pictures = folder / "JPEGImages"
+    (pictures / "._a.jpg").write_bytes(b"\0\5\x16\7")
+    (pictures / "folder.png").mkdir()
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(pictures / "pipe.png")
+    assert [path.name for path in ImageFolder(pictures).paths] == ["a.png", "b.png", "c.png"]
+    (pictures / "d.png").symlink_to(pictures / "gone.png")
+    with pytest.raises(FileNotFoundError, match=r"d\.png"):
+        ImageFolder(pictures)[3]
 
 
 # --- augmentation ------------------------------------------------------------------------------

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from segaware_np.files import FormatError
+from segaware_np.files import FormatError, read_text
 from segaware_np.images import read_image, read_pair, read_palette
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".ppm", ".webp")
+_MEMBER = re.compile(r"\s+(-1|0|1)$")
 
 
 class Dataset(Protocol):
@@ -119,7 +121,7 @@ class PairList(_FilePairs):
     Parameters
     ----------
     list_file : path-like
-        UTF-8 text.
+        Text in UTF-8, or in UTF-16 with a byte-order mark.
     root : path-like, optional
         Names are relative to this folder, with or without a leading slash (the published lists
         say ``/JPEGImages/ID.jpg /SegmentationClassAug/ID.png``). By default relative names start
@@ -177,6 +179,9 @@ class PairList(_FilePairs):
 class VOCFolder(_FilePairs):
     r"""A folder of PASCAL VOC's layout: ``ImageSets/Segmentation/SPLIT.txt`` lists the names.
 
+    A line is a name without its suffix; a ``1``, ``0`` or ``-1`` behind it, as VOC's lists of one
+    class have, is passed over.
+
     Parameters
     ----------
     root : path-like
@@ -219,22 +224,47 @@ class VOCFolder(_FilePairs):
         ignore_label: int | None = 255,
     ) -> None:
         root = Path(root)
+        images = _Stems(root / "JPEGImages", IMAGE_SUFFIXES)
+        maps = None if labels is None else _Stems(root / labels, (".png",))
         pairs: list[tuple[Path, Path | None]] = []
         for place, line in _lines(root / "ImageSets" / "Segmentation" / f"{split}.txt"):
-            name = line.split()[0]
-            candidates = [root / "JPEGImages" / f"{name}{suffix}" for suffix in IMAGE_SUFFIXES]
-            image = next((path for path in candidates if path.is_file()), None)
-            if image is None:
-                raise FileNotFoundError(f"{place}: no such file: {candidates[0]}")
-            label = None if labels is None else root / labels / f"{name}.png"
-            if label is not None and not label.is_file():
-                raise FileNotFoundError(f"{place}: no such file: {label}")
-            pairs.append((image, label))
+            name = line.strip()
+            if _MEMBER.search(name) and name not in images:
+                name = _MEMBER.sub("", name)
+            image = images.file(name, place)
+            pairs.append((image, None if maps is None else maps.file(name, place)))
         super().__init__(pairs, classes, ignore_label)
+
+
+class _Stems:
+    """The files of a folder by their names without the suffix, which may be in capitals."""
+
+    def __init__(self, folder: Path, suffixes: tuple[str, ...]) -> None:
+        self._folder, self._suffixes = folder, suffixes
+        self._listed: dict[Path, dict[str, Path]] = {}
+
+    def __contains__(self, name: str) -> bool:
+        path = self._folder / name
+        return path.name in self._stems(path.parent)
+
+    def _stems(self, folder: Path) -> dict[str, Path]:
+        if folder not in self._listed:
+            known = [path for path in _files(folder) if path.suffix.lower() in self._suffixes]
+            known.sort(key=lambda path: self._suffixes.index(path.suffix.lower()), reverse=True)
+            self._listed[folder] = {path.stem: path for path in known}  # the first suffix wins
+        return self._listed[folder]
+
+    def file(self, name: str, place: str) -> Path:
+        path = self._folder / name
+        if name not in self:
+            raise FileNotFoundError(f"{place}: no such file: {path}{self._suffixes[0]}")
+        return self._stems(path.parent)[path.name]
 
 
 class ImageFolder(_FilePairs):
     """The image files of a folder in the order of their names, without labels, for prediction.
+
+    Folders, pipes and hidden files (``._a.jpg`` of macOS) are passed over, whatever their names.
 
     Parameters
     ----------
@@ -255,21 +285,26 @@ class ImageFolder(_FilePairs):
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        files = sorted(p for p in Path(root).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        files = [path for path in _files(Path(root)) if path.suffix.lower() in IMAGE_SUFFIXES]
         if not files:
             raise FileNotFoundError(f"no image ({', '.join(IMAGE_SUFFIXES)}) in {root}")
         super().__init__([(path, None) for path in files], None, None)
 
 
+def _files(folder: Path) -> list[Path]:
+    """What a folder holds, but folders, pipes and hidden files, as macOS adds ``._a.jpg``."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no such folder: {folder}")
+    named = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    return [path for path in named if path.is_file() or not path.exists()]  # a broken link too
+
+
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
     """Each non-empty line, after its place ``file:number`` for messages."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{path}: expected a list in UTF-8 text ({error})") from error
+    text = read_text(path)
     if not text.strip():
         raise FormatError(f"{path}: expected at least one line, got none")
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield f"{path}:{number}", line
 
