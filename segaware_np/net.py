@@ -13,7 +13,7 @@ import numpy as np
 from segaware_np.files import FormatError, differing_arrays, load_arrays, save_arrays
 from segaware_np.layers import Layer, Parameter
 from segaware_np.version import __version__
-from segaware_np.xp import Array, array_module
+from segaware_np.xp import Array, array_module, unshared
 
 _DTYPES = ("float32", "float64", "complex128")
 
@@ -172,7 +172,7 @@ class Net:
         Returns
         -------
         dict of str to array
-            The outputs asked for.
+            The outputs asked for, arrays of their own.
 
         Raises
         ------
@@ -182,6 +182,7 @@ class Net:
         wanted = self._ends() if outputs is None else list(outputs)
         plan = self._plan(wanted)
         values = self._check_inputs(inputs, plan, wanted)
+        given = list(values.values())
         readers = Counter(name for node in plan for name in node.inputs)
         readers.update(wanted)
         self._ran, self._losses = [], {}
@@ -198,7 +199,7 @@ class Net:
                 if not readers[name]:
                     values.pop(name, None)
         self._ran = plan if keep else []
-        return {name: values[name] for name in wanted}
+        return _own({name: values[name] for name in wanted}, given)
 
     def backward(
         self, d_outputs: Mapping[str, Array] | None = None, inputs: Iterable[str] = ()
@@ -215,7 +216,8 @@ class Net:
         Returns
         -------
         dict of str to array
-            dL/d(input) for the inputs asked for; parameter gradients accumulate in place.
+            dL/d(input) for the inputs asked for, arrays of their own; parameter gradients
+            accumulate in place.
 
         Raises
         ------
@@ -249,7 +251,8 @@ class Net:
                         gradients[name] = gradient if known is None else known + gradient
             node.layer.cache = None
         self._ran = []
-        return {name: gradients[name] for name in inputs if name in gradients}
+        asked = {name: gradients[name] for name in inputs if name in gradients}
+        return _own(asked, d_outputs.values())
 
     @property
     def loss(self) -> float:
@@ -403,6 +406,15 @@ class Net:
             if learns or any(name in useful for name in node.inputs):
                 useful.add(node.name)
         return useful
+
+
+def _own(arrays: Mapping[str, Array], others: Iterable[Array]) -> dict[str, Array]:
+    """The arrays, copied where they share memory with others or with each other."""
+    taken, own = list(others), {}
+    for name, array in arrays.items():
+        own[name] = unshared(array, taken)
+        taken.append(own[name])
+    return own
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -129,6 +129,35 @@ def host(array: Array) -> np.ndarray:
     [0, 1, 2]
     """
     return array if array_module(array) is np else array.get()
+
+
+def unshared(array: Array, others: Iterable[Array]) -> Array:
+    """The array itself, or a copy if writing into one of the others might change it.
+
+    Parameters
+    ----------
+    array : NumPy or CuPy array
+    others : iterable of arrays
+        The array itself may be among them: then it is copied.
+
+    Returns
+    -------
+    array
+
+    Raises
+    ------
+    TypeError
+        If one of them is no array.
+
+    Examples
+    --------
+    >>> x = np.zeros(4)
+    >>> unshared(x, [np.zeros(4)]) is x, np.shares_memory(unshared(x[1:], [x]), x)
+    (True, False)
+    """
+    xp = array_module(array)
+    shared = (array_module(o) is xp and xp.may_share_memory(array, o) for o in others)
+    return array.copy() if any(shared) else array
 
 
 def check_array(

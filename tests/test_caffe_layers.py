@@ -179,6 +179,24 @@ def test_asking_for_shapes_changes_nothing(type_: str, options: str, bottoms: li
     assert [np.shape(top) for top in layer.forward(*arrays)[0]] == want
 
 
+@pytest.mark.parametrize(("type_", "options", "bottoms"), EVERY,
+                         ids=[f"{type_}-{i}" for i, (type_, *_) in enumerate(EVERY)])
+def test_nothing_is_written_into_what_is_read(type_: str, options: str, bottoms: list) -> None:
+    layer = single(type_, options, bottoms)
+    arrays = [np.array(b, float) if isinstance(b, np.ndarray) else away_from_kinks(b)
+              for b in bottoms]
+    if type_ in MEASURES:
+        arrays[1][...] = 0
+    for array in arrays:
+        array.flags.writeable = False
+    tops, cache = layer.forward(*arrays)
+    if not layer.stops:
+        dtops = [np.ones(np.shape(top)) for top in tops]
+        for array in dtops:
+            array.flags.writeable = False
+        layer.backward(dtops, cache, [True] * len(arrays))
+
+
 def test_every_type_is_here() -> None:
     assert {type_ for type_, *_ in EVERY} | SOURCES | {"Silence"} == TYPES.keys()
     assert all(TYPES[name].stops for name in SOURCES.union(type_ for type_, *_ in STOPS))

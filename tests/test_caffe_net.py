@@ -232,11 +232,44 @@ def test_any_input_size_and_pycaffe_habits() -> None:
     assert net.forward()["c"].shape == (2, 3, 4, 4)
     x = np.ones((1, 2, 8, 8), "f4")
     net.forward(x=x)
-    assert net.blobs["x"].data is x  # not copied
+    assert net.blobs["x"].data is not x and (net.blobs["x"].data == x).all()
     with pytest.raises(FormatError, match="'c' .Convolution.*kernel 3"):
         Net(data(h=1, w=1) + conv("c", "x", "kernel_size: 3"))
     with pytest.raises(FormatError, match="expected a bottom of 4 axes"):
         net.forward(x=np.ones((2, 8, 8)))
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+@pytest.mark.parametrize(
+    ("type_", "more"),
+    [("Dropout", ""), ("Flatten", ""), ("Split", 'top: "z"'), ("Eltwise", 'bottom: "x"'),
+     ("Slice", 'top: "z" slice_param { axis: 2 }'),
+     ("Reshape", "reshape_param { shape { dim: -1 } }"),
+     ("Crop", 'bottom: "r"'), ("ReLU", ""), ("Concat", "")],
+)
+def test_no_array_of_the_callers_is_one_of_the_networks(type_: str, more: str, fuse: bool) -> None:
+    """Layers that hand on what they read, or parts of it, are no way back to it."""
+    net = Net("force_backward: true " + data() + data().replace('"x"', '"r"')
+              + layer("l", type_, "x", more, top="y")
+              + 'layer { type: "Silence" bottom: "x" bottom: "r" }', fuse=fuse)
+    x, r = (np.full((1, 2, 4, 5), k, "f4") for k in (1, 2))
+    out = net.forward(x=x, r=r)
+    before = {name: array.copy() for name, array in out.items()}
+    dy = np.ones_like(out["y"])
+    back = net.backward(y=dy)
+    for blob in net.blobs["x"], net.blobs["r"]:
+        blob.data[...] = 7
+    for blob in net.blobs.values():
+        blob.diff[...] = 7
+    for name, array in out.items():
+        np.testing.assert_array_equal(array, before[name])
+        array[...] = 9
+    assert (x == 1).all() and (r == 2).all() and (dy == 1).all()
+    assert (net.blobs["x"].data == 7).all() and (net.blobs["x"].diff == 7).all()
+    back["x"][...] = 8
+    assert (net.blobs["y"].diff == 7).all() and (dy == 1).all()
+    dy[...] = 5  # and the other way
+    assert (net.blobs["y"].diff == 7).all()
 
 
 def test_calls_that_cannot_be() -> None:

@@ -130,6 +130,21 @@ def test_a_numpy_factor_does_not_change_the_dtype():
     assert layers.Multiply(np.float64(2)).forward(np.ones(3, "float32")).dtype == "float32"
 
 
+def test_no_result_shares_memory_with_what_the_caller_has():
+    """Dropout in use hands on its input, addition its gradient: a network copies them."""
+    net = Net(("a", "b"), dtype="float64").eval()
+    net.add("drop", layers.Dropout(), "a")
+    net.add("sum", layers.Add(), "drop", "b")
+    net.add("again", layers.Dropout(), "sum")
+    a, b, dy = np.ones((1, 2, 3, 4)), np.full((1, 2, 3, 4), 2.0), np.full((1, 2, 3, 4), 3.0)
+    results = net.forward({"a": a, "b": b}, ["drop", "sum", "again"])
+    results |= net.backward({"again": dy}, ["a", "b"])
+    for k, array in enumerate(results.values()):
+        array[...] = 10 + k
+    assert [np.unique(array).tolist() for array in (a, b, dy)] == [[1.0], [2.0], [3.0]]
+    assert [np.unique(array).tolist() for array in results.values()] == [[10 + k] for k in range(5)]
+
+
 def test_fork_gradients_add_up():
     net, rng = graph(), np.random.default_rng(1)
     x, dy = rng.standard_normal((1, 2, 4, 5)), rng.standard_normal((1, 3, 4, 5))

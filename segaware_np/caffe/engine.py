@@ -10,7 +10,7 @@ from segaware_np.caffe.fusion import FusedStep, fuse
 from segaware_np.caffe.graph import Graph, Step
 from segaware_np.caffe.layers.base import Context, check_shape
 from segaware_np.caffe.parameters import Shared, make_parameters
-from segaware_np.xp import Array
+from segaware_np.xp import Array, unshared
 
 
 class Engine:
@@ -233,6 +233,12 @@ class Engine:
             self.values[slot] = self._make(slot) if missing else self._zeros(slot)
         return self.values[slot]
 
+    def output(self, slot: int) -> Array:
+        """The array of a slot, in memory of its own: layers may hand on what they read."""
+        value = self.value(slot)
+        self.values[slot] = unshared(value, (a for k, a in self.values.items() if k != slot))
+        return self.values[slot]
+
     def _make(self, slot: int) -> Array:
         """The array of a slot, if need be from the layers that make it."""
         if slot in self.values:
@@ -252,6 +258,8 @@ class Engine:
             self._run_back(chains, keep_all=True, accumulate=False)
         if first not in self._diffs:
             self._diffs[first] = self._zeros(first)
+        others = [*self._seeds.values(), *(a for k, a in self._diffs.items() if k != first)]
+        self._diffs[first] = unshared(self._diffs[first], others)
         return self._diffs[first]
 
     def _zeros(self, slot: int) -> Array:

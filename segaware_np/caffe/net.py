@@ -154,13 +154,13 @@ class Net:
         Parameters
         ----------
         mapping, **inputs
-            Arrays for (some of) the inputs, of any size that the network can take; they are not
-            copied if their dtype fits. The other inputs are as they were.
+            Arrays for (some of) the inputs, of any size that the network can take; they are
+            copied. The other inputs are as they were.
 
         Returns
         -------
         dict of str to array
-            The outputs: blobs that no layer reads.
+            The outputs: blobs that no layer reads. Later passes do not write into them.
 
         Raises
         ------
@@ -168,7 +168,7 @@ class Net:
             If an input does not exist, lives elsewhere, or does not fit the network.
         """
         self._engine.forward(self._read_inputs({**(mapping or {}), **inputs}))
-        return {name: self.blobs[name].data for name in self.outputs}
+        return {name: self._engine.output(self._graph.versions[name][-1]) for name in self.outputs}
 
     def backward(self, mapping: Mapping[str, Any] | None = None, /, **top_diffs: Any
                  ) -> dict[str, Array]:
@@ -306,7 +306,7 @@ class Net:
             array = as_array(value, self._context.xp)
             if array.dtype.kind not in "fiub":
                 raise TypeError(f"{name}: expected an array of real numbers, got {array.dtype}")
-            found[self._engine.inputs[name]] = array.astype(self._context.dtype, copy=False)
+            found[self._engine.inputs[name]] = self._copy(array)
         return found
 
     def _read_seeds(self, arrays: Mapping[str, Any]) -> dict[int, Array]:
@@ -314,12 +314,16 @@ class Net:
         for name, value in arrays.items():
             if name not in self._graph.versions:
                 raise ValueError(f"{name}: there is no such blob")
-            array = as_array(value, self._context.xp).astype(self._context.dtype, copy=False)
+            array = self._copy(as_array(value, self._context.xp))
             if array.shape != self.blobs[name].shape:
                 raise ValueError(f"{name}: expected a gradient of shape {self.blobs[name].shape}, "
                                  f"got {array.shape}")
             found[self._graph.versions[name][-1]] = array
         return found
+
+    def _copy(self, array: Array) -> Array:
+        """In the network's precision, and the network's own: blobs are there to be written into."""
+        return self._context.xp.array(array, self._context.dtype)
 
 
 def describe(

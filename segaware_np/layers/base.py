@@ -19,6 +19,7 @@ class Parameter:
     Parameters
     ----------
     data : array
+        Kept, not copied: solvers write into it.
     lr_mult, decay_mult : float
         Factors on the solver's learning rate and weight decay. With ``lr_mult == 0`` the
         parameter is frozen: no gradient is computed for it.
