@@ -5,18 +5,21 @@
 // belongs to it. No two threads write to one place, so there are no atomics and the sums
 // come out the same, bit for bit, in every run.
 #pragma once
-#include <cuda_fp16.h>
 
 typedef long long Index;  // flat indices: an array may hold more than 2^31 elements
 
 // ---- float16 is a storage format only: sums are kept in float32 ------------------------
 template <typename T> struct AccumulatorOf { typedef T type; };
-template <> struct AccumulatorOf<__half> { typedef float type; };
 template <typename T> using Accumulator = typename AccumulatorOf<T>::type;
 
 __device__ __forceinline__ double widen(double v) { return v; }
 __device__ __forceinline__ float widen(float v) { return v; }
+
+#ifdef HALF  // kernels of other types compile without CUDA's headers
+#include <cuda_fp16.h>
+template <> struct AccumulatorOf<__half> { typedef float type; };
 __device__ __forceinline__ float widen(__half v) { return __half2float(v); }
+#endif
 
 template <typename A> __device__ __forceinline__ A infinity() {
   return A(__int_as_float(0x7f800000));

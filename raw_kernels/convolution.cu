@@ -76,17 +76,18 @@ template <typename A, int TILE_O> struct Threads {
 // and of the sum 16x8  (g, 2t) (g, 2t+1) (g+8, 2t) (g+8, 2t+1)
 typedef unsigned Word;
 
-// sum += left right; CHANNELS tells TF32 from float16.
-template <int CHANNELS>
+// sum += left right, of words that hold TF32 numbers (T float) or two of float16.
+template <typename T>
 __device__ __forceinline__ void multiply_together(float (&sum)[4], const Word (&left)[4],
                                                   const Word (&right)[2]) {
 #if !defined(__CUDA_ARCH__)  // the emulator: what the instructions do, in so many words
   const unsigned all = 0xffffffffu;
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-  auto half = [](Word bits) { return widen(__ushort_as_half(bits & 0xffff)); };
-  auto dot = [&](Word a, Word b) {
-    if (CHANNELS == 1) return __int_as_float(a) * __int_as_float(b);
-    return half(a) * half(b) + half(a >> 16) * half(b >> 16);
+  auto dot = [](Word a, Word b) {
+    float sum = 0;
+    for (int i = 0; i < sizeof(Word) / sizeof(T); ++i)
+      sum += widen(((const T*)&a)[i]) * widen(((const T*)&b)[i]);
+    return sum;
   };
   for (int k = 0; k < 8; ++k) {
     const int high = k / 4, from = k % 4;
@@ -104,7 +105,7 @@ __device__ __forceinline__ void multiply_together(float (&sum)[4], const Word (&
                : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])                    \
                : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right[0]),    \
                  "r"(right[1]))
-  if (CHANNELS == 1) MULTIPLY("m16n8k8.row.col.f32.tf32.tf32.f32");
+  if (sizeof(T) == 4) MULTIPLY("m16n8k8.row.col.f32.tf32.tf32.f32");
   else MULTIPLY("m16n8k16.row.col.f32.f16.f16.f32");
 #else
   __trap();  // these GPUs have no such tensor cores, and nobody launches the kernel on them
@@ -116,11 +117,11 @@ template <typename T> struct TensorCores {
   static constexpr int DOWN = TILE_O / 16, ACROSS = 4;  // fragments of a warp's 64 x 32 share
 
   typedef ::Word Word;
-  static constexpr int CHANNELS = sizeof(T) == 2 ? 2 : 1;
+  static constexpr int CHANNELS = sizeof(Word) / sizeof(T);
   template <typename Function> __device__ static Word bring(Function factor) {
     if constexpr (CHANNELS == 2) {
-      const Word low = __half_as_ushort(__float2half(factor(0)));
-      return low | (Word)__half_as_ushort(__float2half(factor(1))) << 16;
+      const Word low = __half_as_ushort(T(factor(0)));
+      return low | (Word)__half_as_ushort(T(factor(1))) << 16;
     }
     const float value = factor(0);
     Word bits = __float_as_int(value);
@@ -148,7 +149,7 @@ template <typename T> struct TensorCores {
 #pragma unroll
       for (int i = 0; i < 4; ++i) left[i] = weights[t + i / 2 * 4][m * 16 + g + i % 2 * 8];
 #pragma unroll
-      for (int n = 0; n < ACROSS; ++n) multiply_together<CHANNELS>(sum[m][n], left, right[n]);
+      for (int n = 0; n < ACROSS; ++n) multiply_together<T>(sum[m][n], left, right[n]);
     }
   }
   template <typename Function> __device__ void for_each(Function write) const {

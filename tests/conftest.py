@@ -9,6 +9,7 @@ from importlib.util import find_spec
 import pytest
 
 from segaware_np import dispatch
+from segaware_np.gpu.device import find_cupy
 
 pytest_plugins = ["segaware_np.testing.plugin"]
 
@@ -55,21 +56,9 @@ def _importable(name: str) -> bool:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     marked = [item for item in items if item.get_closest_marker("gpu")]
-    reason = _why_no_gpu() if marked else ""
-    for item in marked if reason else ():
+    cupy, reason = find_cupy() if marked else (None, "")
+    for item in marked if cupy is None else ():
         item.add_marker(pytest.mark.skip(reason=f"gpu: {reason}"))
-
-
-def _why_no_gpu() -> str:
-    if not _importable("cupy"):
-        return "CuPy is not installed"
-    import cupy
-
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        return str(error)
-    return "" if count else "no device"
 
 
 @pytest.fixture(scope="module", params=["fast", "plain"])

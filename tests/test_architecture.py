@@ -21,7 +21,6 @@ LOADED_BY_NAME = {
     "segaware_np.commands.parser": "the command that is run",
     "segaware_np.dispatch": "the fast form of a formula",
     "segaware_np.extras": "optional dependencies",
-    "segaware_np.testing.cuda.__init__": "CuPy, or what stands in for it",
     "segaware_np.testing.cuda.fake_cupy": "CuPy, to compare names",
 }
 

@@ -116,7 +116,7 @@ def find(run: Callable, code: str, build: str | None, seeds: int = 12) -> str:
     return ""
 
 
-IM2COL, CONVOLUTION = kernels.source_code("columns"), kernels.source_code("convolution")
+IM2COL, CONVOLUTION = (kernels.source_code(name, "float") for name in ("columns", "convolution"))
 SOUND = {"im2col": (run_im2col, IM2COL), "convolution": (run_convolution, CONVOLUTION)}
 SOUND |= {"gradients": (run_gradients, IM2COL)}
 SOUND |= {"row_sum": (run_row_sum, ROW_SUM), "huge_plane": (run_huge_plane, IM2COL)}

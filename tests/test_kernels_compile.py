@@ -42,7 +42,8 @@ def count(request):
 @pytest.mark.parametrize(("source", "element"), PAIRS)
 def test_compiles_without_spills(compiler, count, source, element, architecture) -> None:
     names = kernels.instances(source, element)
-    usage = compiler.compile(kernels.source_code(source), names, architecture, f"{source}.cu")
+    code = kernels.source_code(source, element)
+    usage = compiler.compile(code, names, architecture, f"{source}.cu")
     spilled = {name: use.spill_bytes for name, use in usage.items() if use.spill_bytes}
     assert not spilled
     ceiling = CEILING.get(source, 80)
@@ -50,7 +51,19 @@ def test_compiles_without_spills(compiler, count, source, element, architecture)
     count += names
 
 
+@pytest.mark.parametrize(("source", "element"), PAIRS)
+def test_only_float16_needs_the_headers_of_cuda(compiler, source, element) -> None:
+    code = kernels.source_code(source, element).replace("<cuda_fp16.h>", "<not_there.h>")
+    names = kernels.instances(source, element)[:1]
+    if element != "__half":
+        assert compiler.compile(code, names, "90")
+        return
+    with pytest.raises(nvrtc.CompileError, match="not_there.h"):
+        compiler.compile(code, names, "90")
+
+
 def test_a_kernel_that_does_not_compile_is_reported_at_its_line(compiler) -> None:
+    code = kernels.source_code("resize", "float")
+    code = code.replace("T* __restrict__ x", "Q* __restrict__ x", 1)
     with pytest.raises(nvrtc.CompileError, match=r"resize\.cu\(\d+\)"):
-        code = kernels.source_code("resize").replace("T* __restrict__ x", "Q* __restrict__ x", 1)
         compiler.compile(code, kernels.instances("resize", "float"), "90", "resize.cu")

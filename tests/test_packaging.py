@@ -32,7 +32,7 @@ from segaware_np.window import Window
 home = Path(segaware_np.__file__).resolve()
 assert Path(sys.argv[2]).resolve() in home.parents, home
 assert (home.parent / "py.typed").is_file()
-assert "__global__" in source_code("distance")
+assert "__global__" in source_code("distance", "float")
 distance, _ = distance_forward(np.arange(9.0).reshape(1, 1, 3, 3), Window(3))
 assert distance.ravel().tolist() == [4, 3, 2, 1, 0, 1, 2, 3, 4]
 """

@@ -7,9 +7,9 @@ import os
 import platform
 import sys
 from importlib import metadata
-from types import ModuleType
 
 from segaware_np.cpu.threads import get_num_threads
+from segaware_np.gpu.device import find_cupy
 from segaware_np.version import __version__
 
 # Variables that make OpenBLAS or MKL use fewer instructions or cores than the machine has.
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
         *((name, _version(name, extra)) for name, extra in _PACKAGES.items()),
         *(("BLAS", line) for line in blas_lines()),
         ("CPU backend", "NumPy, float32 and float64"),
-        ("GPU backend", gpu_line()),
+        ("GPU backend", find_cupy()[1]),
     ]
     for name, text in rows:
         print(f"{name:<13} {text}")
@@ -83,29 +83,3 @@ def blas_lines() -> list[str]:
     if held:
         lines.append(f"warning: the environment may hold it back: {', '.join(held)}")
     return lines
-
-
-def gpu_line() -> str:
-    """Return the GPU in use, or why there is none."""
-    try:
-        import cupy
-    except ModuleNotFoundError:
-        return 'none: CuPy is not installed: pip install "segaware_np[gpu]" (CUDA 12; gpu13: 13)'
-    except ImportError as error:
-        return f"none: CuPy cannot be imported: {' '.join(str(error).split())}"
-    return _device_line(cupy)
-
-
-def _device_line(cupy: ModuleType) -> str:
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
-        properties = cupy.cuda.runtime.getDeviceProperties(0)
-        cupy.zeros(1, "f4").sum().item()  # a driver can list a device that runs nothing
-    except Exception as error:  # CuPy's own error types exist only where it is installed
-        return f"none: CuPy {cupy.__version__} finds no usable device: {error}"
-    runtime = cupy.cuda.runtime.runtimeGetVersion()
-    return (
-        f"{properties['name'].decode()} (sm_{properties['major']}{properties['minor']}, "
-        f"{properties['totalGlobalMem'] / 2**30:.0f} GiB), {count} in all; CuPy "
-        f"{cupy.__version__}, CUDA {runtime // 1000}.{runtime % 1000 // 10}"
-    )

@@ -193,7 +193,7 @@ def _weight_grad(
     dtaps = array_module(x).zeros((groups, outputs, weight[0].size), sum_dtype(x.dtype))
     for some, part, cols in _column_pieces(x, mask, window):
         cols = cols.reshape(groups, weight[0].size, -1)  # (g, C K, samples windows)
-        dtaps += _products(_side_by_side(outer[some, ..., part]), cols.swapaxes(1, 2))
+        _add_products(dtaps, _side_by_side(outer[some, ..., part]), cols)
         del cols  # before the next piece is made
     return dtaps.reshape(weight.shape).astype(x.dtype, copy=False)
 
@@ -263,3 +263,34 @@ def _products(a: Array, b: Array) -> Array:
     for g, target in enumerate(c):
         xp.matmul(a[g % len(a)], b[g], out=target)
     return c
+
+
+def _add_products(c: Array, a: Array, b: Array) -> None:
+    """Add ``a[g] @ b[g].T`` to ``c[g]`` for each g, without rounding the sum to the type of a, b.
+
+    a (G, L, M), b (G, R, M); c (G, L, R), float32 if a and b are float16
+
+    A float16 product of a part of a long sum can be infinite where the whole sum is not.
+    """
+    if a.dtype == c.dtype:
+        c += _products(a, b.swapaxes(1, 2))
+    elif len(c) > _FEW:
+        c += array_module(a).matmul(a.astype(c.dtype), b.astype(c.dtype).swapaxes(1, 2))
+    elif a.size and b.size:
+        for target, left, right in zip(c, a, b, strict=True):
+            _add_half_product(target, left, right)
+
+
+def _add_half_product(c: Array, a: Array, b: Array) -> None:
+    """``c += a @ b.T`` by cuBLAS, which CuPy's own functions ask for float16 sums only."""
+    xp = array_module(a)
+    cuda, a, b = xp.cuda, xp.ascontiguousarray(a), xp.ascontiguousarray(b)
+    cublas, half, single = cuda.cublas, cuda.runtime.CUDA_R_16F, cuda.runtime.CUDA_R_32F
+    one = np.ones((), np.float32)
+    # cuBLAS names the first index the fastest: to it the matrices are c.T += (b.T).T @ a.T.
+    cublas.gemmEx(
+        cuda.device.get_cublas_handle(),
+        *(cublas.CUBLAS_OP_T, cublas.CUBLAS_OP_N, len(b), len(a), a.shape[1], one.ctypes.data),
+        *(b.data.ptr, half, b.shape[1], a.data.ptr, half, a.shape[1], one.ctypes.data),
+        *(c.data.ptr, single, len(b), cublas.CUBLAS_COMPUTE_32F, cublas.CUBLAS_GEMM_DEFAULT),
+    )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import cache, lru_cache
 from itertools import product
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -107,15 +108,18 @@ def instances(source: str, element: str) -> list[str]:
     return names
 
 
-def source_code(source: str) -> str:
+def source_code(source: str, element: str) -> str:
     """Return the text of ``raw_kernels/<source>.cu`` with its one include written out.
 
     CuPy keeps compiled kernels by their text: a change of the header must be a change of it.
+    float16 alone needs CUDA's headers, which are not on every machine: only for it are they asked.
 
     Parameters
     ----------
     source : str
         A kernel source's name, without suffix.
+    element : str
+        One of its `element_types`.
 
     Raises
     ------
@@ -128,7 +132,8 @@ def source_code(source: str) -> str:
     head, include, rest = code.partition('#include "common.cuh"')
     line = head.count("\n") + 1
     written_out = f'#line 1 "common.cuh"\n{common}\n#line {line} "{source}.cu"\n'
-    return f'#line 1 "{source}.cu"\n{head}{written_out if include else ""}{rest}'
+    half = "#define HALF\n" if element == "__half" else ""
+    return f'{half}#line 1 "{source}.cu"\n{head}{written_out if include else ""}{rest}'
 
 
 def launch(
@@ -157,13 +162,14 @@ def launch(
     KernelError
         If the kernel cannot be compiled here.
     """
-    device = _check(kernel, arguments)
+    cupy = require("cupy", extra="gpu")
+    device = _check(cupy, kernel, arguments)
     if not work:
         return
     names = tuple(_spelled(value) for value in template)
     values = [np.uintp(0) if a is None else a for a in arguments]
     with device:
-        function = _function(device.id, kernel, names)
+        function = _function(cupy, device.id, kernel, names)
         function((min(-(-work // block), MAX_BLOCKS),), (block,), tuple(values))
 
 
@@ -238,8 +244,7 @@ def _spelled(value: Any) -> str:
     return str(value).lower()
 
 
-def _check(kernel: str, arguments: tuple[Any, ...]) -> Any:
-    cupy = require("cupy", extra="gpu")
+def _check(cupy: ModuleType, kernel: str, arguments: tuple[Any, ...]) -> Any:
     device = None
     for at, argument in enumerate(arguments):
         where = f"{kernel}, argument {at}"
@@ -266,30 +271,48 @@ def _check_device(where: str, array: Array, device: Any) -> Any:
     return array.device
 
 
+# Keyed by the module as well: a program may use CuPy's stand-in and CuPy in turns.
 @cache
-def _function(device: int, kernel: str, template: tuple[str, ...]) -> Any:
-    module = _module(device, _SOURCE_OF[kernel], template[0])
+def _function(cupy: ModuleType, device: int, kernel: str, template: tuple[str, ...]) -> Any:
+    module = _module(cupy, device, _SOURCE_OF[kernel], template[0])
     return module.get_function(f"{kernel}<{', '.join(template)}>")
 
 
 @cache
-def _module(device: int, source: str, element: str) -> Any:
+def _module(cupy: ModuleType, device: int, source: str, element: str) -> Any:
     """Compile a source for one element type; `device`, the current one, is part of the key."""
-    cupy = require("cupy", extra="gpu")
     names = instances(source, element)
     module = cupy.RawModule(
-        code=source_code(source), options=OPTIONS, name_expressions=tuple(names)
+        code=source_code(source, element), options=OPTIONS, name_expressions=tuple(names)
     )
     try:
         module.get_function(names[0])  # compiles
     except (cupy.cuda.compiler.CompileException, RuntimeError, OSError, ImportError) as error:
-        major = cupy.cuda.runtime.runtimeGetVersion() // 1000
         raise KernelError(
-            f"raw_kernels/{source}.cu does not compile on this machine. CuPy needs NVRTC and the "
-            f'headers of CUDA {major}, which come with pip install "cupy-cuda{major}x[ctk]" or '
-            f"a CUDA toolkit; a GPU newer than that CUDA needs a newer one.\n{error}"
+            f"raw_kernels/{source}.cu does not compile for {element} on this machine. "
+            f"{_advice(cupy)}; a GPU newer than that CUDA needs a newer one.\n{error}"
         ) from error
     return module
+
+
+def _advice(cupy: ModuleType) -> str:
+    """Return what brings this CuPy its compiler and headers."""
+    major = cupy.cuda.runtime.runtimeGetVersion() // 1000
+    extra = f'pip install -U "cupy-cuda{major}x[ctk]>=14"'
+    if int(cupy.__version__.split(".")[0]) >= 14:
+        return f"CuPy needs NVRTC and headers of CUDA {major}: {extra}"
+    try:
+        version = ".".join(map(str, cupy.cuda.nvrtc.getVersion()))
+    except RuntimeError:  # it is not there
+        return (
+            f"CuPy {cupy.__version__} needs NVRTC of CUDA {major}: install that CUDA toolkit, or, "
+            f"with NumPy 2, a CuPy that brings its own by {extra}"
+        )
+    headers = "nvidia-cuda-runtime" + (f"-cu{major}" if major < 13 else "")
+    return (
+        f"CuPy {cupy.__version__} needs headers of NVRTC's very version, {version}, for float16: "
+        f'pip install "{headers}=={version}.*", or install that CUDA toolkit'
+    )
 
 
 def _folder() -> Path:

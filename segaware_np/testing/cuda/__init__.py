@@ -9,10 +9,9 @@
 
 from __future__ import annotations
 
-import sys
-from importlib import import_module
 from types import ModuleType
 
+from segaware_np.gpu.device import find_cupy
 from segaware_np.testing.cuda import emulate, nvrtc
 
 __all__ = ["emulate", "nvrtc", "real_cupy", "report"]
@@ -27,16 +26,7 @@ def real_cupy() -> tuple[ModuleType | None, str]:
     >>> cupy is None or cupy.__name__ == "cupy"
     True
     """
-    try:
-        cupy = import_module("cupy")
-    except ImportError as error:
-        return None, f"none: CuPy does not import ({error})"
-    if cupy is sys.modules.get("segaware_np.testing.cuda.fake_cupy"):
-        return None, "none: CuPy's stand-in is installed"
-    if not cupy.cuda.is_available():
-        return None, f"none: CuPy {cupy.__version__} finds no GPU or driver"
-    properties = cupy.cuda.runtime.getDeviceProperties(0)
-    return cupy, f"{properties['name'].decode()}, CuPy {cupy.__version__}"
+    return find_cupy()
 
 
 def report() -> list[str]:

@@ -29,6 +29,7 @@ try:  # imports without a GPU, and knows which names CuPy has
 except ImportError:
     _real = None
 
+__version__ = _real.__version__ if _real else "14.0.0"  # whose rules it follows
 GUARD = 1 << 14  # bytes on either side of an array during a launch, where nobody may write
 UFUNC_METHODS = {  # what CuPy's universal functions can do beside being called
     "add": ("reduce", "accumulate", "reduceat", "at"),
@@ -140,6 +141,10 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 (CuPy's name)
     def get(self) -> np.ndarray:
         transfers.append(("to host", self._array.nbytes))
         return self._array.copy()
+
+    @property
+    def data(self) -> SimpleNamespace:
+        return SimpleNamespace(ptr=self._array.ctypes.data)
 
     @property
     def device(self) -> cuda.Device:
@@ -293,7 +298,10 @@ class RawModule:
         self._names, self._options = name_expressions or (), options
 
     def build(self, sanitize: str | None) -> Module:
-        return Module(self._code, self._names, self._options, sanitize)
+        try:
+            return Module(self._code, self._names, self._options, sanitize)
+        except KernelError as error:
+            raise cuda.CompileException(str(error)) from error
 
     def get_function(self, name: str) -> RawKernel:
         known = _built(self, None).kernels
