@@ -1,343 +1,479 @@
-"""One small case of every operation that has a gradient, on a window with nothing symmetric."""
+"""The table of all operations: of each, what a problem asks, and what the answer must be.
+
+Everything that is proved of operations reads it: values, adjoints, gradients, both engines, other
+devices. An operation that is added here is proved in all of them.
+"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import product
+from types import FrameType
+from typing import Any, NamedTuple
 
 import numpy as np
+import oracles
+from problems import Problem
 
-from segaware_np import ops
-from segaware_np.ops import (
-    batch_norm,
-    bilateral,
-    elementwise,
-    masked_sum,
-    mean_field,
-    normalized_convolution,
-    scale,
-    tile,
-)
+from segaware_np import dispatch, ops
+from segaware_np.testing.strategies import Geometry
 from segaware_np.window import Window
-
-ODD = Window((3, 2), stride=(1, 2), pad=(2, 1), dilation=(2, 1))  # nothing alike on both axes
-SIZE = (5, 6)
-OUT = ODD.output_shape(SIZE)
-K = ODD.size
-_rng = np.random.default_rng(11)
+from segaware_np.xp import array_module
 
 
-def normal(*shape: int) -> np.ndarray:
-    return _rng.standard_normal(shape)
+class Case(NamedTuple):
+    """An operation bound to its options, with inputs and an oracle."""
+
+    forward: Callable
+    backward: Callable | None  # None: has no gradient
+    inputs: Mapping[str, Any]
+    oracle: Callable | None  # None: random
+    linear: tuple[str, ...] = ()
+    rounds: float = 0  # relative error of the adjoint; 0: its coefficients are whole numbers
+    views: bool = False  # documented: its gradients are views of d_output
+
+    def run(
+        self, inputs: Sequence[Any], d_output: Any = None, *, gradients: bool = True, **need: Any
+    ) -> list:
+        """Return the output for these inputs and, at `d_output` (by default 1), the gradients."""
+        if self.backward is None:
+            return [self.forward(*inputs)]
+        y, cache = self.forward(*inputs)
+        if not gradients:
+            return [y]
+        dy = array_module(y).ones_like(y) if d_output is None else d_output
+        found = self.backward(dy, cache, **need)
+        return [y, *(found if isinstance(found, tuple) else (found,))]
 
 
-def positive(*shape: int) -> np.ndarray:
-    return _rng.exponential(size=shape)
+OPS: dict[str, Callable[[Problem], Case]] = {}
 
 
-def apart(*shape: int) -> np.ndarray:
-    """Numbers that all differ by at least half a unit in 10: far from ties."""
-    return (_rng.permutation(int(np.prod(shape))).reshape(shape) / 10) - 1.05
+def op(name: str, **options: tuple) -> Callable:
+    """Enter the decorated maker of a case, once for each combination of options."""
+
+    def enter(make: Callable) -> Callable:
+        for values in product(*options.values()):
+            words = (f"{key} {value}" for key, value in zip(options, values, strict=True))
+            OPS[", ".join([name, *words])] = partial(
+                make, **dict(zip(options, values, strict=True))
+            )
+        return make
+
+    return enter
 
 
-LABELS = _rng.choice([0, 1, 2, 3, 255], (2, 3, 4))
-PARITY = _rng.choice([0, 1, 255], (2, K, *OUT))
-REMOVED = np.where(_rng.uniform(size=(2, K, *OUT)) < 0.3, np.inf, positive(2, K, *OUT))
-REMOVED[0, :, 0, 0] = np.inf  # a whole window
+# Columns and convolutions.
 
-# name: forward, backward, inputs, names of the inputs, in which of them it is linear
-OPS = {
-    "im2col": (
-        lambda x: ops.im2col_forward(x, ODD),
+
+@op("im2col")
+def im2col(p: Problem) -> Case:
+    return Case(
+        partial(ops.im2col_forward, window=p.window),
         ops.im2col_backward,
-        [normal(2, 2, *SIZE)],
-        ["x"],
-        ["x"],
-    ),
-    "col2im": (
-        lambda cols: ops.col2im_forward(cols, SIZE, ODD),
+        {"x": p.image()},
+        lambda x: oracles.im2col(x, p.window),
+        linear=("x",),
+    )
+
+
+@op("col2im")
+def col2im(p: Problem) -> Case:
+    return Case(
+        partial(ops.col2im_forward, shape=p.size, window=p.window),
         ops.col2im_backward,
-        [normal(2, 2, K, *OUT)],
-        ["cols"],
-        ["cols"],
-    ),
-    **{
-        f"distance {norm}{' removing' * flags}": (
-            partial(
-                ops.distance_forward,
-                window=ODD,
-                norm=norm,
-                remove_center=flags,
-                remove_bounds=flags,
-            ),
-            ops.distance_backward,
-            [apart(2, 3, *SIZE)],
-            ["embedding"],
-            [],
-        )
-        for norm in ("L1", "L2")
-        for flags in (False, True)
-    },
-    "exponential mask": (
-        ops.exponential_mask_forward,
-        ops.exponential_mask_backward,
-        [REMOVED, np.array(0.7)],
-        ["distance", "scale"],
-        [],
-    ),
-    "exponential mask, s = 0": (
-        ops.exponential_mask_forward,
-        ops.exponential_mask_backward,
-        [REMOVED, np.array(0.0)],
-        ["distance", "scale"],
-        [],
-    ),
-    "normalized mask": (
-        ops.normalized_mask_forward,
-        ops.normalized_mask_backward,
-        [REMOVED, np.array(0.7)],
-        ["distance", "scale"],
-        [],
-    ),
-    "normalized mask, s < 0": (
-        ops.normalized_mask_forward,
-        ops.normalized_mask_backward,
-        [REMOVED, np.array(-1.0)],
-        ["distance", "scale"],
-        [],
-    ),
-    **{
-        f"local mask, {norm}{', normalized' * normalized}": (
-            partial(
-                ops.local_mask_forward,
-                window=ODD,
-                normalized=normalized,
-                norm=norm,
-                remove_center=normalized,
-                remove_bounds=not normalized,
-            ),
-            ops.local_mask_backward,
-            [apart(2, 3, *SIZE), np.array(0.7)],
-            ["embedding", "scale"],
-            [],
-        )
-        for norm in ("L1", "L2")
-        for normalized in (False, True)
-    },
-    "convolution": (
-        partial(ops.convolution_forward, window=ODD, groups=2),
+        {"cols": p.columns()},
+        lambda cols: oracles.col2im(cols, p.size, p.window),
+        linear=("cols",),
+    )
+
+
+@op("convolution")
+def convolution(p: Problem) -> Case:
+    return Case(
+        partial(ops.convolution_forward, window=p.window, groups=p.groups),
         ops.convolution_backward,
-        [normal(2, 4, *SIZE), normal(6, 2, *ODD.kernel), normal(6)],
-        ["x", "weight", "bias"],
-        ["x", "weight", "bias"],
-    ),
-    "column convolution": (
-        partial(ops.column_convolution_forward, groups=2),
+        {"x": p.image(), "weight": p.weight(), "bias": p.bias()},
+        lambda x, w, b: oracles.convolution(x, w, b, p.window, p.groups),
+        linear=("x", "weight", "bias"),
+    )
+
+
+@op("column convolution")
+def column_convolution(p: Problem) -> Case:
+    return Case(
+        partial(ops.column_convolution_forward, groups=p.groups),
         ops.column_convolution_backward,
-        [normal(2, 4, K, *OUT), normal(6, 2, *ODD.kernel), normal(6)],
-        ["columns", "weight", "bias"],
-        ["columns", "weight", "bias"],
-    ),
-    "transposed convolution": (
-        partial(
-            ops.transposed_convolution_forward,
-            window=Window((3, 2), stride=(2, 3), pad=(1, 0), dilation=(1, 2)),
-            groups=2,
-        ),
+        {"columns": p.columns(), "weight": p.weight(), "bias": p.bias()},
+        lambda cols, w, b: oracles.column_convolution(cols, w, b, p.groups),
+        linear=("columns", "weight", "bias"),
+    )
+
+
+@op("transposed convolution")
+def transposed_convolution(p: Problem) -> Case:
+    w, spans = p.window, [axis.reach - 1 for axis in p.window.axes(p.size)]
+    pad = tuple(min(n, span // 2) for n, span in zip(w.pad, spans, strict=True))
+    window = Window(w.kernel, w.stride, pad, w.dilation)
+    n, c, *windows = p.geometry.result(p.groups * p.channels)
+    axes = zip(windows, w.stride, pad, spans, strict=True)
+    size = tuple((count - 1) * s + span + 1 - 2 * margin for count, s, margin, span in axes)
+    return Case(
+        partial(ops.transposed_convolution_forward, window=window, groups=p.groups),
         ops.transposed_convolution_backward,
-        [normal(2, 4, 3, 2), normal(4, 3, 3, 2), normal(6)],
-        ["x", "weight", "bias"],
-        ["x", "weight", "bias"],
-    ),
-    **{
-        f"segaware convolution{name}": (
-            partial(forward, window=ODD, groups=2),
-            backward,
-            [normal(2, 4, *SIZE), positive(2, K, *OUT), normal(6, 2, *ODD.kernel), normal(6)],
-            ["x", "mask", "weight", "bias"],
-            ["x", "mask", "weight", "bias"],
-        )
-        for name, forward, backward in (
-            ("", ops.segaware_convolution_forward, ops.segaware_convolution_backward),
-            (
-                ", explicit",
-                ops.segaware_convolution_explicit_forward,
-                ops.segaware_convolution_explicit_backward,
-            ),
-        )
-    },
-    "masked sum": (
-        partial(masked_sum.masked_sum_forward, window=ODD),
-        masked_sum.masked_sum_backward,
-        [normal(2, 3, *SIZE), positive(2, K, *OUT)],
-        ["x", "mask"],
-        ["x", "mask"],
-    ),
-    "bilateral filter": (
-        partial(bilateral.bilateral_filter_forward, window=ODD),
-        bilateral.bilateral_filter_backward,
-        [normal(2, 2, *SIZE), normal(2, 3, *SIZE), np.array(0.4)],
-        ["x", "embedding", "scale"],
-        ["x"],
-    ),
-    "normalized convolution": (
+        {
+            "x": p.normal(n, c, *windows),
+            "weight": p.normal(c, p.outputs, *w.kernel),
+            "bias": p.bias(),
+        },
+        lambda x, w, b: oracles.transposed_convolution(x, w, b, size, window, p.groups),
+        linear=("x", "weight", "bias"),
+    )
+
+
+@op("segaware convolution", form=("fused", "explicit"))
+def segaware_convolution(p: Problem, form: str) -> Case:
+    name = "segaware_convolution" + "_explicit" * (form == "explicit")
+    return Case(
+        partial(getattr(ops, f"{name}_forward"), window=p.window, groups=p.groups),
+        getattr(ops, f"{name}_backward"),
+        {"x": p.image(), "mask": p.mask(), "weight": p.weight(), "bias": p.bias()},
+        lambda *a: oracles.segaware_convolution(*a, p.window, p.groups),
+        linear=("x", "mask", "weight", "bias"),
+    )
+
+
+@op("masked sum")
+def masked_sum(p: Problem) -> Case:
+    return Case(
+        partial(ops.masked_sum_forward, window=p.window),
+        ops.masked_sum_backward,
+        {"x": p.image(), "mask": p.mask()},
+        lambda x, m: oracles.masked_sum(x, m, p.window),
+        linear=("x", "mask"),
+    )
+
+
+# Distances and masks.
+
+
+@op("distance", norm=("L1", "L2"), center=(False, True), bounds=(False, True))
+def distance(p: Problem, **options: Any) -> Case:
+    measure = (p.window, *options.values())
+    return Case(
+        lambda e: ops.distance_forward(e, *measure),
+        ops.distance_backward,
+        {"embedding": p.embedding()},
+        lambda e: oracles.distance(e, *measure),
+    )
+
+
+@op("label parity", ignore=(None, 0, 255))
+def label_parity(p: Problem, ignore: int | None) -> Case:
+    return Case(
+        lambda labels: ops.label_parity_forward(labels, p.window, ignore),
+        None,
+        {"labels": p.integers((p.geometry.batch, *p.size), 3, ignore)},
+        lambda labels: oracles.label_parity(labels, p.window, ignore),
+    )
+
+
+@op("mask", kind=("exponential", "normalized"), scale=(0.7, 0.0, -1.0))
+def mask(p: Problem, kind: str, scale: float) -> Case:
+    return Case(
+        getattr(ops, f"{kind}_mask_forward"),
+        getattr(ops, f"{kind}_mask_backward"),
+        {"distance": p.distances(), "scale": np.array(scale)},
+        getattr(oracles, f"{kind}_mask"),
+    )
+
+
+@op("local mask", norm=("L1", "L2"), normalized=(False, True))
+def local_mask(p: Problem, norm: str, normalized: bool) -> Case:
+    flags = {"remove_center": p.pick(False, True), "remove_bounds": p.pick(False, True)}
+    weights = oracles.normalized_mask if normalized else oracles.exponential_mask
+    return Case(
         partial(
-            normalized_convolution.normalized_convolution_forward,
-            window=ODD,
-            groups=2,
-            remove_center=True,
-            remove_bounds=True,
+            ops.local_mask_forward, window=p.window, norm=norm, normalized=normalized, **flags
         ),
-        normalized_convolution.normalized_convolution_backward,
-        [
-            normal(1, 4, *SIZE),
-            normal(1, 3, *SIZE),
-            normal(2, 2, *ODD.kernel),
-            normal(2),
-            np.array(0.4),
-        ],
-        ["x", "embedding", "weight", "bias", "scale"],
-        ["x", "weight", "bias"],
-    ),
-    "mean field": (
+        ops.local_mask_backward,
+        {"embedding": p.embedding(), "scale": np.array(p.pick(0.7, 0.2))},
+        lambda e, s: weights(oracles.distance(e, p.window, norm, *flags.values()), s),
+    )
+
+
+@op("bilateral filter", norm=("L1", "L2"))
+def bilateral_filter(p: Problem, norm: str) -> Case:
+    flags = {"remove_center": p.pick(False, True), "remove_bounds": p.pick(False, True)}
+    return Case(
+        partial(ops.bilateral_filter_forward, window=p.window, norm=norm, **flags),
+        ops.bilateral_filter_backward,
+        {"x": p.image(), "embedding": p.embedding(), "scale": np.array(0.4)},
+        lambda *a: oracles.bilateral_filter(*a, p.window, norm, *flags.values()),
+        linear=("x",),
+        rounds=1e-14,
+    )
+
+
+@op("normalized convolution", norm=("L1", "L2"))
+def normalized_convolution(p: Problem, norm: str) -> Case:
+    flags = {"remove_center": p.pick(False, True), "remove_bounds": p.pick(False, True)}
+    return Case(
         partial(
-            mean_field.mean_field_forward,
-            window1=Window.same((3, 5), dilation=(2, 1)),
-            window2=Window.same(3),
-            iterations=2,
+            ops.normalized_convolution_forward,
+            window=p.window, groups=p.groups, norm=norm, **flags,
         ),
-        mean_field.mean_field_backward,
-        [
-            *(normal(2, c, 3, 3) for c in (2, 2, 3, 2)),
-            *(normal(2, 2) for _ in range(3)),
-        ],
-        ["unary", "first_q", "f1", "f2", "ws", "wb", "wc"],
-        [],
-    ),
-    "relu": (ops.relu_forward, ops.relu_backward, [apart(2, 3, 4)], ["x"], []),
-    "max pool": (
-        lambda x: ops.max_pool_forward(x, Window((3, 2), stride=2, pad=(1, 0))),
-        ops.max_pool_backward,
-        [apart(2, 2, 5, 6)],
-        ["x"],
-        [],
-    ),
-    "average pool": (
-        lambda x: ops.average_pool_forward(x, Window((3, 2), stride=2, pad=(1, 0))),
-        ops.average_pool_backward,
-        [normal(2, 2, 5, 6)],
-        ["x"],
-        ["x"],
-    ),
-    "resize": (
-        lambda x: ops.resize_forward(x, (7, 3)),
+        ops.normalized_convolution_backward,
+        {
+            "x": p.image(),
+            "embedding": p.embedding(),
+            "weight": p.weight(),
+            "bias": p.bias(),
+            "scale": np.array(0.4),
+        },
+        lambda *a: oracles.normalized_convolution(*a, p.window, p.groups, norm, *flags.values()),
+        linear=("x", "weight", "bias"),
+        rounds=1e-14,
+    )  # fmt: skip
+
+
+@op("mean field")
+def mean_field(p: Problem) -> Case:
+    windows = Window.same((3, 5), dilation=(2, 1)), Window.same(3)
+    n, c, *size = p.scores().shape
+    size = [min(side, 3) for side in size]
+    fields = {"unary": c, "first_q": c, "f1": 3, "f2": 2}
+    return Case(
+        partial(
+            ops.mean_field_forward,
+            window1=windows[0], window2=windows[1], iterations=p.groups,
+        ),
+        ops.mean_field_backward,
+        {name: p.normal(n, maps, *size) for name, maps in fields.items()}
+        | {name: p.normal(c, c) for name in ("ws", "wb", "wc")},
+        lambda *a: oracles.mean_field(*a, *windows, p.groups),
+    )  # fmt: skip
+
+
+# Pooling and resizing.
+
+
+@op("pool", kind=("max", "average"))
+def pool(p: Problem, kind: str) -> Case:
+    window, x = p.pooling()
+    return Case(
+        partial(getattr(ops, f"{kind}_pool_forward"), window=window),
+        getattr(ops, f"{kind}_pool_backward"),
+        {"x": x},
+        lambda x: oracles.pool(x, window, kind),
+        linear=("x",) if kind == "average" else (),
+        rounds=1e-15,
+    )
+
+
+@op("resize")
+def resize(p: Problem) -> Case:
+    size = int(p.rng.integers(1, 9)), int(p.rng.integers(1, 9))
+    return Case(
+        partial(ops.resize_forward, size=size),
         ops.resize_backward,
-        [normal(2, 2, 4, 5)],
-        ["x"],
-        ["x"],
-    ),
-    "concat": (
+        {"x": p.image()},
+        lambda x: oracles.resize(x, size),
+        linear=("x",),
+        rounds=1e-14,
+    )
+
+
+# Losses.
+
+
+@op("softmax")
+def softmax(p: Problem) -> Case:
+    x = p.scores() + p.pick(0, 500)
+    return Case(ops.softmax_forward, ops.softmax_backward, {"x": x}, oracles.softmax)
+
+
+@op("softmax cross-entropy", ignore=(255, 0, None))
+def softmax_cross_entropy(p: Problem, ignore: int | None) -> Case:
+    score = p.scores()
+    return Case(
+        partial(ops.softmax_cross_entropy_forward, ignore_label=ignore),
+        ops.softmax_cross_entropy_backward,
+        {
+            "score": score,
+            "labels": p.integers((len(score), *p.size), score.shape[1], ignore),
+        },
+        lambda s, labels: oracles.cross_entropy(s, labels, ignore),
+    )
+
+
+@op("embedding loss", hinge=("linear", "squared"), normalize=("all", "valid"))
+def embedding_loss(p: Problem, hinge: str, normalize: str) -> Case:
+    d, ignore = p.distances(), p.pick(255, None)
+    options = 0.5, 2.0, hinge, ignore, normalize
+    return Case(
+        lambda d, parity: ops.embedding_loss_forward(d, parity, *options),
+        ops.embedding_loss_backward,
+        {"distance": d, "parity": p.integers(d.shape, 2, ignore)},
+        lambda d, parity: oracles.embedding_loss(d, parity, *options),
+    )
+
+
+# One number or one channel at a time.
+
+
+@op("relu")
+def relu(p: Problem) -> Case:
+    x = p.apart(*p.geometry.image(2))
+    return Case(ops.relu_forward, ops.relu_backward, {"x": x}, lambda x: np.where(x > 0, x, 0))
+
+
+@op("absolute")
+def absolute(p: Problem) -> Case:
+    x = p.apart(*p.geometry.image(2))
+    return Case(
+        ops.absolute_forward, ops.absolute_backward, {"x": x}, lambda x: np.where(x < 0, -x, x)
+    )
+
+
+@op("power")
+def power(p: Problem) -> Case:
+    return Case(
+        partial(ops.power_forward, power=3.0, scale=0.5, shift=1.0),
+        ops.power_backward,
+        {"x": p.image()},
+        lambda x: (0.5 * x + 1) * (0.5 * x + 1) * (0.5 * x + 1),
+    )
+
+
+@op("exponential")
+def exponential(p: Problem) -> Case:
+    return Case(
+        partial(ops.exponential_forward, base=2.0, scale=-1.5, shift=0.5),
+        ops.exponential_backward,
+        {"x": p.image()},
+        lambda x: np.exp2(0.5 - 1.5 * x),
+    )
+
+
+@op("dropout")
+def dropout(p: Problem) -> Case:
+    return Case(
+        partial(ops.dropout_forward, ratio=0.4, seed=p.seed),
+        ops.dropout_backward,
+        {"x": p.image()},
+        None,
+        linear=("x",),
+        rounds=1e-15,
+    )
+
+
+@op("scale", factors=("one", "channels"))
+def scale(p: Problem, factors: str) -> Case:
+    x, shape = p.normal(2, 3, 4), () if factors == "one" else (3, 1)
+    inputs = {"x": x, "scale": p.normal(*shape[:1])}
+    if shape:
+        inputs["bias"] = p.normal(*shape[:1])
+    return Case(
+        ops.scale_forward,
+        ops.scale_backward,
+        inputs,
+        lambda x, s, b=0: s.reshape(shape) * x + np.reshape(b, shape),
+        linear=tuple(inputs),
+        views=True,
+    )
+
+
+@op("batch norm")
+def batch_norm(p: Problem) -> Case:
+    return Case(
+        ops.batch_norm_forward,
+        ops.batch_norm_backward,
+        {"x": p.normal(3, p.channels, *p.size)},
+        oracles.batch_norm,
+    )
+
+
+@op("tile")
+def tile(p: Problem) -> Case:
+    return Case(
+        partial(ops.tile_forward, tiles=3, axis=1),
+        ops.tile_backward,
+        {"x": p.image()},
+        lambda x: np.concatenate([x, x, x], axis=1),
+        linear=("x",),
+    )
+
+
+# Several arrays.
+
+
+@op("concat")
+def concat(p: Problem) -> Case:
+    xs = {name: p.normal(*p.geometry.image(c)) for name, c in zip("abc", (2, 1, 3), strict=True)}
+    return Case(
         ops.concat_forward,
         ops.concat_backward,
-        [normal(2, 2, 3, 4), normal(2, 1, 3, 4), normal(2, 3, 3, 4)],
-        ["a", "b", "c"],
-        ["a", "b", "c"],
-    ),
-    "add": (
-        ops.add_forward,
-        ops.add_backward,
-        [normal(2, 3), normal(2, 3), normal(2, 3)],
-        ["a", "b", "c"],
-        ["a", "b", "c"],
-    ),
-    "dropout": (
-        partial(ops.dropout_forward, ratio=0.4, seed=3),
-        ops.dropout_backward,
-        [normal(2, 3, 4, 5)],
-        ["x"],
-        ["x"],
-    ),
-    "softmax": (ops.softmax_forward, ops.softmax_backward, [normal(2, 4, 3)], ["x"], []),
-    "softmax cross-entropy": (
-        ops.softmax_cross_entropy_forward,
-        ops.softmax_cross_entropy_backward,
-        [normal(2, 4, 3, 4), LABELS],
-        ["score", "labels"],
-        [],
-    ),
-    **{
-        f"embedding loss, {hinge}, {normalize}": (
-            partial(ops.embedding_loss_forward, hinge=hinge, ignore_label=255, normalize=normalize),
-            ops.embedding_loss_backward,
-            [REMOVED, PARITY],
-            ["distance", "parity"],
-            [],
-        )
-        for hinge in ("linear", "squared")
-        for normalize in ("all", "valid")
-    },
-    "scale": (
-        scale.scale_forward,
-        scale.scale_backward,
-        [normal(2, 3, 4), normal(3), normal(3)],
-        ["x", "scale", "bias"],
-        ["x", "scale", "bias"],
-    ),
-    "scalar scale": (
-        scale.scale_forward,
-        scale.scale_backward,
-        [normal(2, 3, 4), np.array(1.7)],
-        ["x", "scale"],
-        ["x", "scale"],
-    ),
-    "absolute": (
-        elementwise.absolute_forward,
-        elementwise.absolute_backward,
-        [apart(2, 3, 4)],
-        ["x"],
-        [],
-    ),
-    "power": (
-        partial(elementwise.power_forward, power=3.0, scale=0.5, shift=1.0),
-        elementwise.power_backward,
-        [normal(2, 3)],
-        ["x"],
-        [],
-    ),
-    "exponential": (
-        partial(elementwise.exponential_forward, base=2.0, scale=-1.5, shift=0.5),
-        elementwise.exponential_backward,
-        [normal(2, 3)],
-        ["x"],
-        [],
-    ),
-    "product": (
+        xs,
+        lambda *xs: np.concatenate(xs, axis=1),
+        linear=tuple(xs),
+        views=True,
+    )
+
+
+@op("add", arrays=(1, 3))
+def add(p: Problem, arrays: int) -> Case:
+    xs = {name: p.image() for name in "abc"[:arrays]}
+    return Case(
+        ops.add_forward, ops.add_backward, xs, lambda *xs: sum(xs), linear=tuple(xs), views=True
+    )
+
+
+@op("product")
+def product_(p: Problem) -> Case:
+    xs = {name: p.image() for name in "abc"}
+    xs["b"][..., 0] = 0
+    return Case(
         ops.product_forward,
         ops.product_backward,
-        [normal(2, 3), np.array([[0.0, 1, 2], [3, 0, 5]]), normal(2, 3)],
-        ["a", "b", "c"],
-        ["a", "b", "c"],
-    ),
-    "maximum": (
-        ops.maximum_forward,
-        ops.maximum_backward,
-        list(apart(3, 2, 3)),
-        ["a", "b", "c"],
-        [],
-    ),
-    "batch norm": (
-        batch_norm.batch_norm_forward,
-        batch_norm.batch_norm_backward,
-        [normal(3, 2, 2, 3)],
-        ["x"],
-        [],
-    ),
-    "tile": (
-        partial(tile.tile_forward, tiles=3, axis=1),
-        tile.tile_backward,
-        [normal(2, 2, 3)],
-        ["x"],
-        ["x"],
-    ),
-}
-# Documented: their gradients are views of d_output.
-VIEWS = {"concat", "add", "scale"}
+        xs,
+        lambda a, b, c: a * b * c,
+        linear=tuple(xs),
+        rounds=1e-15,
+    )
+
+
+@op("maximum")
+def maximum(p: Problem) -> Case:
+    xs = dict(zip("abc", p.apart(3, *p.geometry.image(2)), strict=True))
+    return Case(
+        ops.maximum_forward, ops.maximum_backward, xs, lambda *xs: np.max(np.stack(xs), axis=0)
+    )
+
+
+# Nothing is alike on both axes of this window.
+ODD = Geometry(Window((3, 2), stride=(1, 2), pad=(2, 1), dilation=(2, 1)), batch=2, size=(5, 6))
+CASES = {name: make(Problem(ODD, seed=11)) for name, make in OPS.items()}
+DIFFERENTIABLE = [name for name, case in CASES.items() if case.backward]
+
+
+def formulas(case: Case) -> set[str]:
+    """Return the names of the formulas for which a case asks for a fast form."""
+    asked = set()
+
+    def listen(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code is dispatch.fast.__code__:
+            asked.add(frame.f_locals["plain"].__name__)
+
+    before = sys.getprofile()
+    sys.setprofile(listen)
+    try:
+        case.run([*case.inputs.values()])
+    finally:
+        sys.setprofile(before)
+    return asked
+
+
+FORMULAS = {name: formulas(case) for name, case in CASES.items()}

@@ -271,3 +271,15 @@ def embedding_loss(d, parity, alpha, beta, hinge, ignore_label, normalize):
         h = max(d[at] - alpha, 0) if parity[at] == 1 else max(beta - d[at], 0)
         total += h if hinge == "linear" else h * h / 2
     return np.array(total / max(d.size if normalize == "all" else valid, 1))
+
+
+# One channel at a time.
+
+
+def batch_norm(x, eps=1e-5):
+    y = np.zeros(x.shape)
+    for c in range(x.shape[1]):
+        mean = x[:, c].sum() / x[:, c].size
+        variance = ((x[:, c] - mean) ** 2).sum() / x[:, c].size
+        y[:, c] = (x[:, c] - mean) / (variance + eps) ** 0.5
+    return y

@@ -6,8 +6,11 @@ import importlib
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from engine_checks import check, hot
+from hypothesis import given
 from hypothesis import strategies as st
+from op_cases import OPS
+from problems import Problem, problems
 from test_dispatch import FORMS, PLAIN
 
 from segaware_np.cpu import gemm
@@ -61,163 +64,47 @@ def compare(name, *arguments):
     return actual
 
 
-class Problem:
-    """Inputs of a grouped convolution on a drawn geometry, perhaps with a NaN or an infinity."""
-
-    def __init__(self, geometry, dtype, seed, groups, poison=None):
-        rng, self.window, self.groups = np.random.default_rng(seed), geometry.window, groups
-        channels, outputs = groups * rng.integers(0, 4), groups * rng.integers(0, 3)
-
-        def draw(*shape):
-            return rng.standard_normal(shape).astype(dtype)
-
-        self.x = draw(*geometry.image(channels))
-        self.mask = np.abs(draw(*geometry.result(self.window.size)))
-        self.weight = draw(outputs, channels // groups, *self.window.kernel)
-        self.bias = draw(outputs)
-        self.dy = draw(*geometry.result(outputs))
-        if poison is not None:
-            self.poison(self.x, rng, poison)
-            self.poison(self.mask, rng, poison)
-
-    @staticmethod
-    def poison(array, rng, value):
-        if array.size:
-            array.flat[rng.integers(array.size)] = value
-
-
 odd, dilations = st.sampled_from([1, 3, 5]), st.integers(1, 3)
 windows = st.one_of(
     st.builds(Window.same, st.tuples(odd, odd), st.tuples(dilations, dilations)),
     proofs.windows(),
 )
-problems = st.builds(
-    Problem,
-    proofs.geometries(windows, min_batch=0, max_output=6),
-    proofs.dtypes(),
-    proofs.seeds(),
-    st.integers(1, 3),
-    st.sampled_from([None, None, np.nan]),
+
+
+@pytest.mark.parametrize("name", hot("cpu"))
+@given(
+    problem=problems(windows, max_output=6, channels=(0, 1, 2, 3), outputs=(0, 1, 2)),
+    dtype=st.sampled_from("fd"),
+    layout=proofs.layouts(),
+    poison=st.sampled_from([False, False, True]),
 )
-needs = st.sets(st.sampled_from(["x", "mask", "weight", "bias"]))
+def test_fast_form_equals_the_plain_formula(
+    name, problem: Problem, dtype, layout, poison
+) -> None:
+    check(name, problem, dtype, lambda a: layout(a) if np.ndim(a) else a, poison)
 
 
-@given(problems, needs, st.booleans())
-def test_convolutions(p, need, with_bias):
-    bias = p.bias if with_bias else None
-    compare("convolution", p.x, p.weight, bias, p.window, p.groups)
-    compare("convolution_grad", p.dy, p.x, p.weight, p.window, p.groups, need - {"mask"})
-    compare("segaware_convolution", p.x, p.mask, p.weight, bias, p.window, p.groups)
-    compare("segaware_convolution_grad", p.dy, p.x, p.mask, p.weight, p.window, p.groups, need)
-
-
-@given(problems, proofs.seeds())
-def test_a_nan_that_comes_back_reaches_its_own_windows_only(p, seed):
-    # dW sums over all windows: there 0 * NaN, through a tap that sees nothing, is NaN like any.
-    p.poison(p.dy, np.random.default_rng(seed), np.nan)
-    compare("convolution_grad", p.dy, p.x, p.weight, p.window, p.groups, {"x"})
-    compare(
-        "segaware_convolution_grad", p.dy, p.x, p.mask, p.weight, p.window, p.groups, {"x", "mask"}
-    )
-
-
-@given(problems, needs)
-def test_columns_and_masked_sums(p, need):
-    (cols,) = compare("im2col", p.x, p.window)
-    compare("col2im", np.nan_to_num(cols) + 1, p.x.shape[2:], p.window)
-    mask = np.nan_to_num(p.mask)
-    (y,) = compare("masked_sum", p.x, mask, p.window)
-    dy = np.random.default_rng(0).standard_normal(y.shape).astype(y.dtype)
-    compare("masked_sum_grad", dy, p.x, mask, p.window, need & {"x", "mask"})
-
-
-@given(problems)
-def test_masked_sums_of_views_and_the_same_bits_for_any_threads(p):
-    x, mask = np.nan_to_num(p.x)[..., ::-1], np.nan_to_num(p.mask).swapaxes(2, 3).copy()
-    mask = mask.swapaxes(2, 3)
-    (y,) = compare("masked_sum", x, mask, p.window)
-    dy = np.broadcast_to(y[..., :1], y.shape)
-    several = compare("masked_sum_grad", dy, x, mask, p.window, {"x", "mask"})
+@given(problem=problems(windows, max_output=6, channels=(1, 2, 3)))
+def test_masked_sums_of_views_have_the_same_bits_for_any_threads(problem: Problem):
+    case = OPS["masked sum"](problem)
+    x, mask = case.inputs["x"][..., ::-1], case.inputs["mask"].swapaxes(2, 3).copy().swapaxes(2, 3)
+    dy = np.broadcast_to(problem.normal(1), case.forward(x, mask)[0].shape)
+    several = case.run((x, mask), dy)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module("segaware_np.cpu.threads")._state, "count", 1)
-        one = FORMS["cpu", "masked_sum_grad"](dy, x, mask, p.window, {"x", "mask"})
-        assert np.array_equal(FORMS["cpu", "masked_sum"](x, mask, p.window), y)
-    assert all(np.array_equal(a, b) for a, b in zip(one, several, strict=True))
+        for a, b in zip(case.run((x, mask), dy), several, strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
-@given(problems, st.sampled_from(["L1", "L2"]), st.booleans(), st.booleans(), st.booleans())
-def test_distances(p, norm, remove_center, remove_bounds, ties):
-    x = np.round(p.x) if ties else p.x
-    measure = Measure(p.window, norm, remove_center, remove_bounds)
-    compare("distance", x, measure)
-    compare("distance_grad", p.mask, x, measure)
-
-
-@given(problems, st.sampled_from([1.0, 0.05, 0.0, -1.0]), st.sampled_from([None, "f4", "f8"]))
-def test_masks(p, scale, scale_dtype):
-    distance, dmask = p.mask, p.mask[..., ::-1]  # its NaN may come back to a removed entry
-    distance = np.where(distance > 1.5, distance.dtype.type(np.inf), distance)
-    scale = scale if scale_dtype is None else np.array(scale, scale_dtype)
-    for name in ("exponential_mask", "normalized_mask"):
-        (mask,) = compare(name, distance, scale)
-        compare(f"{name}_grad", dmask, distance, scale, mask)
-
-
-@given(problems, st.sampled_from([1.0, 0.05, 0.0, -1.0]), st.booleans(), st.booleans())
-def test_local_masks(p, scale, normalized, remove):
-    scale, x = p.x.dtype.type(scale), np.nan_to_num(p.x)
-    how = Measure(p.window, "L1", remove, remove)
-    name = "normalized_mask" if normalized else "exponential_mask"
-    with np.errstate(all="ignore"):
-        d = PLAIN["distance"](x, how)
-        expected = PLAIN[name](d, scale)
-        dmask = expected[..., ::-1].copy()
-        dd, ds = PLAIN[f"{name}_grad"](dmask, d, scale, expected)
-        mask, kept = FORMS["cpu", "local_mask"](x, scale, how, normalized)
-        back = FORMS["cpu", "local_mask_grad"](
-            dmask, x, scale, mask, kept, how, normalized, {"embedding", "scale"}
-        )
-        wanted = expected, PLAIN["distance_grad"](dd, x, how), ds
-    for have, want in zip((mask, *back), wanted, strict=True):
-        np.testing.assert_allclose(have, want, rtol=1e-3, atol=1e-3)
-    assert kept is None
-
-
-@given(problems, st.integers(1, 2))
-def test_pixelwise_operations(p, filters):
-    assume(p.x.shape[1])
-    (q,) = compare("softmax", p.x)
-    compare("softmax_grad", p.x[::-1], np.nan_to_num(q))
-    rng, c = np.random.default_rng(0), p.x.shape[1]
-    mixers = rng.standard_normal((filters, c, c)).astype(p.x.dtype).swapaxes(1, 2)
-    filtered = rng.standard_normal((filters, *p.x.shape)).astype(p.x.dtype)[..., ::-1]
-    compare("mean_field_update", p.x, filtered, mixers)
-    for actual, expected in zip(
-        FORMS["cpu", "mean_field_update_grad"](p.x, filtered, mixers),
-        PLAIN["mean_field_update_grad"](p.x, filtered, mixers),
-        strict=True,
-    ):
-        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
-
-
-@given(problems, st.integers(1, 9), st.integers(1, 9))
-def test_pooling_and_resizing(p, height, width):
-    x, count = np.nan_to_num(p.x), p.dy.shape[2:]
-    (y,) = compare("max_pool", x, p.window, count)
-    y = np.where(np.isinf(y), y.dtype.type(0), y)  # a window that lies in the padding
-    compare("max_pool_grad", y + 1, x, y, p.window)
-    (y,) = compare("average_pool", x, p.window, count)
-    compare("average_pool_grad", y, x.shape[2:], p.window)
-    (y,) = compare("resize", x, (height, width))
-    compare("resize_grad", y, x.shape[2:])
-
-
-@given(problems)
-def test_dx_sees_nothing_of_x(p):
-    x = np.full_like(p.x, np.nan)  # and so are the columns whose memory dx's columns take over
-    arguments = p.dy, x, np.nan_to_num(p.mask), p.weight, p.window, p.groups
-    dx, *_ = compare("segaware_convolution_grad", *arguments, {"x", "weight"})
-    assert np.isfinite(dx).all()
+@given(problem=problems(windows, max_output=6))
+def test_dx_sees_nothing_of_x(problem: Problem):
+    case = OPS["segaware convolution, form fused"](problem)
+    x, *others = case.inputs.values()
+    poisoned = np.full_like(x, np.nan)  # and so are the columns whose memory dx's columns take over
+    dx = case.run((x, *others), need={"x", "weight"})[1]
+    with np.errstate(invalid="ignore"):
+        found = case.run((poisoned, *others), need={"x", "weight"})[1]
+    np.testing.assert_array_equal(found, dx)
 
 
 # ---------------------------------------------------------------------------------------------

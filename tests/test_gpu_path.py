@@ -7,15 +7,14 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from gpu_checks import assert_near, gpu
-from op_cases import OPS
+from engine_checks import assert_near, gpu, hot
+from op_cases import CASES
 
 from segaware_np.gpu import kernels
 from segaware_np.models import embedding_network, segmentation_network
 from segaware_np.net import Net
 from segaware_np.ops.columns import im2col_forward
 from segaware_np.ops.convolution import convolution_forward
-from segaware_np.ops.parity import label_parity_forward
 from segaware_np.optim import SGD
 from segaware_np.window import Window
 from segaware_np.xp import array_module, as_array
@@ -23,27 +22,17 @@ from segaware_np.xp import array_module, as_array
 pytest_plugins = "segaware_np.testing.cuda.plugin"
 
 WINDOW = Window.same(3, dilation=2)
-CENTRED = {"window": WINDOW, "norm": "L2", "remove_center": True, "remove_bounds": True}
 
 
 def random(*shape: int) -> np.ndarray:
     return np.random.default_rng(sum(shape)).standard_normal(shape).astype("f")
 
 
-X, EMBEDDING, WEIGHT = random(2, 4, 6, 7), random(2, 3, 6, 7), random(5, 4, 3, 3) / 4
-DISTANCE, MASK = np.abs(random(2, 9, 6, 7)), np.abs(random(2, 9, 6, 7))
-LABELS = np.random.default_rng(0).integers(0, 4, (2, 6, 7))
-PARITY = np.random.default_rng(1).choice([0, 1, 3], DISTANCE.shape).astype("i4")
-DISTANCE[0, 3] = np.inf
-EYE = np.eye(4, dtype="f")
+X, WEIGHT, MASK = random(2, 4, 6, 7), random(5, 4, 3, 3) / 4, np.abs(random(2, 9, 6, 7))
 
 
 def to(xp: ModuleType, value):
     return xp.asarray(value) if isinstance(value, np.ndarray) else value
-
-
-def flat(value) -> list:
-    return list(value) if isinstance(value, tuple) else [value]
 
 
 def stand_in() -> ModuleType | None:
@@ -52,31 +41,20 @@ def stand_in() -> ModuleType | None:
 
 def arrays_of(name: str, xp: ModuleType) -> list:
     """A case's inputs, in single precision."""
-    inputs = (a.astype("f") if a.dtype.kind == "f" else a for a in OPS[name][2])
-    return [to(xp, a) for a in inputs]
+    inputs = CASES[name].inputs.values()
+    return [to(xp, a.astype("f") if a.dtype.kind == "f" else a) for a in inputs]
 
 
-def run(xp: ModuleType, name: str) -> list:
-    """Output and gradients of one op on arrays of a module."""
-    forward, backward, *_ = OPS[name]
-    y, cache = forward(*arrays_of(name, xp))
-    return [y, *flat(backward(xp.ones_like(y), cache))]
-
-
-@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize("name", CASES)
 def test_op_on_the_gpu_equals_numpy(cupy, name) -> None:
-    for have, want in zip(run(cupy, name), run(np, name), strict=True):
+    have, wanted = (CASES[name].run(arrays_of(name, xp)) for xp in (cupy, np))
+    for found, want in zip(have, wanted, strict=True):
         if want is None:
-            assert have is None
+            assert found is None
             continue
-        assert array_module(have) is cupy
-        assert have.dtype == want.dtype
-        assert_near(have.get(), np.asarray(want), 1e-5)
-
-
-def test_label_parity_on_the_gpu(cupy) -> None:
-    have = label_parity_forward(cupy.asarray(LABELS), WINDOW, 3)
-    np.testing.assert_array_equal(have.get(), label_parity_forward(LABELS, WINDOW, 3))
+        assert array_module(found) is cupy
+        assert found.dtype == want.dtype
+        assert_near(found.get(), np.asarray(want), 1e-5)
 
 
 def test_arrays_of_two_kinds_are_an_error(cupy) -> None:
@@ -136,13 +114,6 @@ def test_training_step_copies_nothing_but_batch_and_loss(cupy, make, losses: int
 
 # Other devices than the first, streams, and other libraries' tensors.
 
-HOT = [name for name in OPS if "explicit" not in name and name.startswith((
-    "im2col", "col2im", "distance", "exponential mask", "normalized mask", "local mask",
-    "convolution", "transposed", "bilateral", "normalized conv", "softmax", "segaware convolution",
-    "masked sum", "max pool", "average pool", "resize",
-)) and "cross" not in name]
-
-
 @pytest.fixture
 def second(cupy, monkeypatch):
     """A device that is not the current one."""
@@ -153,15 +124,13 @@ def second(cupy, monkeypatch):
     return cupy.cuda.Device(1)
 
 
-@pytest.mark.parametrize("name", HOT)
-def test_hot_op_works_where_its_arrays_are(cupy, second, name) -> None:
-    forward, backward, *_ = OPS[name]
+@pytest.mark.parametrize("name", hot("gpu"))
+def test_op_with_kernels_works_where_its_arrays_are(cupy, second, name) -> None:
+    case = CASES[name]
     with second:
         arguments = arrays_of(name, cupy)
-    y, cache = forward(*arguments)
-    with second:
-        dy = cupy.ones_like(y)
-    for array in (y, *flat(backward(dy, cache))):
+        dy = cupy.ones_like(case.run(arguments, gradients=False)[0])
+    for array in case.run(arguments, dy):
         assert array is None or array.device.id == 1
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from gpu_checks import CHECKS, Bench, Case, assert_near, cases, gpu
+from engine_checks import assert_near, check_on_gpu, gpu, hot, launches
 from hypothesis import HealthCheck, given, settings
 
 from segaware_np.gpu import kernels
@@ -38,11 +38,18 @@ def count(request, cupy):
             )
 
 
-@pytest.mark.parametrize("name", CHECKS)
+@pytest.mark.parametrize("name", hot("gpu"))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(case=cases())
-def test_fast_form_equals_the_plain_formula(cupy, name: str, case: Case) -> None:
-    CHECKS[name](Bench(cupy, case))
+@given(launch=launches())
+def test_fast_form_equals_the_plain_formula(cupy, name: str, launch: dict) -> None:
+    check_on_gpu(cupy, name, launch)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "i4", "i8"])
+def test_cross_entropy_of_a_class_that_there_is_not_is_nan(cupy, dtype) -> None:
+    score, labels = np.zeros((1, 4, 2), "f"), np.array([[3, 4]], dtype)
+    _, nll = gpu.cross_entropy(cupy.asarray(score), cupy.asarray(labels))
+    np.testing.assert_allclose(nll.get(), [[np.log(4), np.nan]], rtol=1e-6)
 
 
 def test_two_runs_are_equal_bit_for_bit(cupy) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from gpu_checks import CHECKS, Bench, Case, cases
+from engine_checks import check_on_gpu, hot, launches
 from hypothesis import HealthCheck, given, settings
 
 from segaware_np.testing.cuda import emulate
@@ -23,8 +23,8 @@ def sanitized(request):
         yield stand_in
 
 
-@pytest.mark.parametrize("name", CHECKS)
+@pytest.mark.parametrize("name", hot("gpu"))
 @settings(max_examples=15, suppress_health_check=list(HealthCheck))
-@given(case=cases())
-def test_kernels_under_sanitizers(sanitized, name: str, case: Case) -> None:
-    CHECKS[name](Bench(sanitized, case))
+@given(launch=launches())
+def test_kernels_under_sanitizers(sanitized, name: str, launch: dict) -> None:
+    check_on_gpu(sanitized, name, launch)
