@@ -68,7 +68,7 @@ def normalized_mask_grad(
 
 def local_mask(
     embedding: np.ndarray, scale: Scale, measure: Measure, normalized: bool
-) -> tuple[np.ndarray, None]:
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Fast form of `segaware_np.ops.mask.local_mask`: the mask replaces the distances."""
     d = distances(embedding, measure)
     if _promotes(d, scale):
@@ -81,7 +81,7 @@ def local_mask_grad(
     embedding: np.ndarray,
     scale: Scale,
     mask: np.ndarray,
-    d: None,
+    d: np.ndarray | None,
     measure: Measure,
     normalized: bool,
     need: Collection[str],

@@ -15,7 +15,7 @@ gradients of image and mask, of all channels and some windows for that of the we
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -38,7 +38,7 @@ def convolution(x: Array, weight: Array, bias: Array | None, window: Window, gro
 
 
 def convolution_grad(
-    dy: Array, x: Array, weight: Array, window: Window, groups: int, need: frozenset[str]
+    dy: Array, x: Array, weight: Array, window: Window, groups: int, need: Collection[str]
 ) -> tuple[Array | None, Array | None, Array | None]:
     """Fast form of `segaware_np.ops.convolution.convolution_grad`."""
     dx, _, dweight, dbias = backward(dy, x, None, weight, window, groups, need)
@@ -137,10 +137,10 @@ def backward(
     weight: Array,
     window: Window,
     groups: int,
-    need: frozenset[str],
+    need: Collection[str],
 ) -> tuple[Array | None, Array | None, Array | None, Array | None]:
     exact, dx, dmask, dweight, dbias = sum_dtype(x.dtype), None, None, None, None
-    if need & {"x", "mask"}:
+    if "x" in need or "mask" in need:
         dx, dmask = _image_grad(dy, x, mask, weight, window, groups, need)
     if "weight" in need:
         dweight = _weight_grad(dy, x, mask, weight, window, groups)
@@ -156,7 +156,7 @@ def _image_grad(
     weight: Array,
     window: Window,
     groups: int,
-    need: frozenset[str],
+    need: Collection[str],
 ) -> tuple[Array | None, Array | None]:
     xp = array_module(x)
     n, _, *shape = x.shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ def normalized_mask_grad(
 
 def local_mask(
     embedding: Array, scale: Array | float, measure: Measure, normalized: bool
-) -> tuple[Array, None]:
+) -> tuple[Array, Array | None]:
     """Fast form of `segaware_np.ops.mask.local_mask`: stores no distances."""
     n, _, *image = embedding.shape
     shape = (n, measure.window.size, *measure.window.output_shape(image))
@@ -52,10 +53,10 @@ def local_mask_grad(
     embedding: Array,
     scale: Array | float,
     mask: Array,
-    d: None,
+    d: Array | None,
     measure: Measure,
     normalized: bool,
-    need: frozenset[str],
+    need: Collection[str],
 ) -> tuple[Array | None, Array | None]:
     """Fast form of `segaware_np.ops.mask.local_mask_grad`.
 
@@ -113,7 +114,7 @@ def _mask_grad(
     *,
     normalized: bool,
     how: How,
-    need: frozenset[str] = frozenset({"embedding", "scale"}),
+    need: Collection[str] = frozenset({"embedding", "scale"}),
 ) -> tuple[Any, Any]:
     xp = array_module(source)
     n, _, *count = mask.shape

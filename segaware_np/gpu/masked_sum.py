@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from segaware_np.gpu.columns import masked_columns_grad, sum_offsets
 from segaware_np.gpu.kernels import sum_dtype
 from segaware_np.window import Window
@@ -14,7 +16,7 @@ def masked_sum(x: Array, mask: Array, window: Window) -> Array:
 
 
 def masked_sum_grad(
-    dy: Array, x: Array, mask: Array, window: Window, need: frozenset[str]
+    dy: Array, x: Array, mask: Array, window: Window, need: Collection[str]
 ) -> tuple[Array | None, Array | None]:
     """Return the gradients ``(dx, dmask)`` of `masked_sum`, None where not needed."""
     xp = array_module(x)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from segaware_np.gpu.convolution import backward, forward
 from segaware_np.window import Window
 from segaware_np.xp import Array
@@ -21,7 +23,7 @@ def segaware_convolution_grad(
     weight: Array,
     window: Window,
     groups: int,
-    need: frozenset[str],
+    need: Collection[str],
 ) -> tuple[Array | None, Array | None, Array | None, Array | None]:
     """Fast form of `segaware_np.ops.segaware_convolution.segaware_convolution_grad`."""
     return backward(dy, x, mask, weight, window, groups, need)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from segaware_np.dispatch import fast
+from segaware_np.dispatch import device_of, fast
 from segaware_np.xp import Array, array_module, check_array
 
 
@@ -110,12 +110,14 @@ def embedding_loss_forward(
         raise ValueError(f"normalize: expected 'all' or 'valid', got {normalize!r}")
     xp, options = array_module(distance, parity), (alpha, beta, hinge, ignore_label)
     violation, total, valid = fast(hinge_loss, distance)(distance, parity, *options)
-    count = xp.maximum(valid, 1) if normalize == "valid" else max(distance.size, 1)
-    loss = (total / count).astype(distance.dtype)
+    with device_of(distance):
+        count = xp.maximum(valid, 1) if normalize == "valid" else max(distance.size, 1)
+        loss = (total / count).astype(distance.dtype)
     return loss, EmbeddingLossCache(violation, count, hinge)
 
 
 def embedding_loss_backward(d_loss: Array | float, cache: EmbeddingLossCache) -> Array:
     """``dd = +-[h > 0] / count`` (linear) or ``+-h / count`` (squared): + same, - different."""
     violation, count, hinge = cache
-    return fast(hinge_loss_grad, violation)(d_loss / count, violation, hinge)
+    with device_of(violation):
+        return fast(hinge_loss_grad, violation)(d_loss / count, violation, hinge)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segaware_np.dispatch import fast
+from segaware_np.dispatch import device_of, fast
 from segaware_np.ops.convolution import correlate, mix, mix_transposed
 from segaware_np.ops.mask import LocalMaskCache, local_mask_backward, local_mask_forward
 from segaware_np.ops.masked_sum import MaskedSumCache, masked_sum_backward, masked_sum_forward
@@ -161,7 +161,8 @@ def mean_field_forward(
     pairs = zip(remove_center, remove_bounds, strict=True)
     filters = tuple(_filter(*one[1:], *pair) for one, pair in zip(given, pairs, strict=False))
 
-    mixers = _mixers(weights, wc)
+    with device_of(unary):
+        mixers = _mixers(weights, wc)
     q, steps = first_q, []
     for _ in range(iterations):
         p, _ = softmax_forward(q)
@@ -180,31 +181,32 @@ def mean_field_backward(dq: Array, cache: MeanFieldCache) -> tuple[Array | None,
     """
     filters, weights, wc, steps = cache
     check_array("dq", dq, steps[-1].probability.shape, like=wc)
-    xp, dunary = array_module(wc), dq.copy()
-    mixers = _mixers(weights, wc)
-    dmixers = [xp.zeros_like(wc) for _ in weights]
-    ps = xp.concatenate([step.probability for step in steps], 1)
-    arrived = [xp.empty_like(ps) for _ in filters]
-    for number, (p, filtered) in reversed(list(enumerate(steps))):
-        das, parts = fast(mean_field_update_grad, dq)(dq, filtered, mixers)
-        dps: list[Array] = []
-        for i, (f, da) in enumerate(zip(filters, das, strict=True)):
-            dmixers[i] += parts[i]
-            arrived[i][:, number * len(wc) : (number + 1) * len(wc)] = da
-            dps += masked_sum_backward(da, MaskedSumCache(p, f.mask, f.window), {"x"})[:1]
-        dp = dps[0] if len(dps) == 1 else dps[0] + dps[1]
-        dq = softmax_backward(dp, p)
-        if number:  # the Q that this iteration started from is U - Wc M as well
-            dunary += dq
-    dfeatures = []
-    for f in filters:
-        to_mask = MaskedSumCache(ps, f.mask, f.window)
-        dmask = masked_sum_backward(arrived.pop(0), to_mask, {"mask"})[1]
-        dfeatures.append(local_mask_backward(dmask, f.features, {"embedding"})[0])
-    df1, df2 = [*dfeatures, None][:2]
-    dwc = sum(d @ w.T for d, w in zip(dmixers, weights, strict=True))
-    dwb, dws = [*(wc.T @ d for d in dmixers), None][:2]
-    return dunary, dq, df1, df2, dws, dwb, dwc
+    with device_of(dq):
+        xp, dunary = array_module(wc), dq.copy()
+        mixers = _mixers(weights, wc)
+        dmixers = [xp.zeros_like(wc) for _ in weights]
+        ps = xp.concatenate([step.probability for step in steps], 1)
+        arrived = [xp.empty_like(ps) for _ in filters]
+        for number, (p, filtered) in reversed(list(enumerate(steps))):
+            das, parts = fast(mean_field_update_grad, dq)(dq, filtered, mixers)
+            dps: list[Array] = []
+            for i, (f, da) in enumerate(zip(filters, das, strict=True)):
+                dmixers[i] += parts[i]
+                arrived[i][:, number * len(wc) : (number + 1) * len(wc)] = da
+                dps += masked_sum_backward(da, MaskedSumCache(p, f.mask, f.window), {"x"})[:1]
+            dp = dps[0] if len(dps) == 1 else dps[0] + dps[1]
+            dq = softmax_backward(dp, p)
+            if number:  # the Q that this iteration started from is U - Wc M as well
+                dunary += dq
+        dfeatures = []
+        for f in filters:
+            to_mask = MaskedSumCache(ps, f.mask, f.window)
+            dmask = masked_sum_backward(arrived.pop(0), to_mask, {"mask"})[1]
+            dfeatures.append(local_mask_backward(dmask, f.features, {"embedding"})[0])
+        df1, df2 = [*dfeatures, None][:2]
+        dwc = sum(d @ w.T for d, w in zip(dmixers, weights, strict=True))
+        dwb, dws = [*(wc.T @ d for d in dmixers), None][:2]
+        return dunary, dq, df1, df2, dws, dwb, dwc
 
 
 def _mixers(weights: Sequence[Array], compatibility: Array) -> list[Array]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
-from segaware_np.dispatch import fast
+from segaware_np.dispatch import device_of, fast
 from segaware_np.ops.columns import ColumnsCache, im2col_backward, im2col_forward
 from segaware_np.ops.convolution import (
     ColumnConvolutionCache,
@@ -189,8 +189,9 @@ def segaware_convolution_explicit_forward(
     """
     _check(x, mask, weight, bias, window, groups)
     columns, image = im2col_forward(x, window)
-    masked = columns * mask[:, None]
-    y, product = column_convolution_forward(masked, weight, bias, groups=groups)
+    with device_of(x):
+        masked = columns * mask[:, None]
+        y, product = column_convolution_forward(masked, weight, bias, groups=groups)
     return y, ExplicitCache(columns, mask, image, product)
 
 
@@ -198,9 +199,10 @@ def segaware_convolution_explicit_backward(
     dy: Array, cache: ExplicitCache
 ) -> tuple[Array, Array, Array, Array | None]:
     """Gradients ``(dx, dmask, dweight, dbias)``: back through product, mask and columns."""
-    dmasked, dweight, dbias = column_convolution_backward(dy, cache.product)
-    dmask = (dmasked * cache.columns).sum(1)
-    dx = im2col_backward(dmasked * cache.mask[:, None], cache.image)
+    with device_of(dy):
+        dmasked, dweight, dbias = column_convolution_backward(dy, cache.product)
+        dmask = (dmasked * cache.columns).sum(1)
+        dx = im2col_backward(dmasked * cache.mask[:, None], cache.image)
     return dx, dmask, dweight, dbias
 
 

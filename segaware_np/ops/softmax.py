@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segaware_np.dispatch import fast
+from segaware_np.dispatch import device_of, fast
 from segaware_np.xp import Array, array_module, check_array
 
 
@@ -141,7 +141,8 @@ def softmax_cross_entropy_forward(
     if normalize not in NORMALIZATIONS:
         raise ValueError(f"normalize: expected one of {NORMALIZATIONS}, got {normalize!r}")
     xp, channels = array_module(score, labels), score.shape[1]
-    valid = xp.ones(labels.shape, bool) if ignore_label is None else labels != ignore_label
+    with device_of(score):
+        valid = xp.ones(labels.shape, bool) if ignore_label is None else labels != ignore_label
     if xp is np and (wrong := labels[valid & ((labels < 0) | (labels >= channels))]).size:
         raise ValueError(
             f"labels: expected classes 0 to {channels - 1} or the ignore label "
@@ -149,18 +150,20 @@ def softmax_cross_entropy_forward(
         )
 
     probability, nll = fast(cross_entropy, score)(score, labels)
-    count = _count(xp, valid, normalize)
-    # Summed in double precision: a mean over a million pixels must not drift.
-    wide = "c16" if nll.dtype.kind == "c" else "f8"
-    loss = (xp.where(valid, nll, 0).sum(dtype=wide) / count).astype(score.dtype)
+    with device_of(score):
+        count = _count(xp, valid, normalize)
+        # Summed in double precision: a mean over a million pixels must not drift.
+        wide = "c16" if nll.dtype.kind == "c" else "f8"
+        loss = (xp.where(valid, nll, 0).sum(dtype=wide) / count).astype(score.dtype)
     return loss, CrossEntropyCache(probability, labels, valid, count)
 
 
 def softmax_cross_entropy_backward(d_loss: Array | float, cache: CrossEntropyCache) -> Array:
     """``dscore = (p - one_hot(labels)) [valid] dL / count``."""
     probability, labels, valid, count = cache
-    factor = valid * (d_loss / count)
-    return fast(cross_entropy_grad, probability)(factor, probability, labels)
+    with device_of(probability):
+        factor = valid * (d_loss / count)
+        return fast(cross_entropy_grad, probability)(factor, probability, labels)
 
 
 def _check_channels(name: str, x: Array) -> None:
