@@ -24,7 +24,7 @@ from itertools import pairwise
 import numpy as np
 
 from segaware_np.cpu.threads import scratch
-from segaware_np.window import Pair, Window
+from segaware_np.window import Axis, Pair, Window
 
 # A band's columns should stay in the second-level cache next to what they are made of, and rows
 # of them should be long: the trials show a broad optimum around these numbers.
@@ -148,13 +148,17 @@ class WindowViews:
         ]
 
     @cached_property
+    def _axes(self) -> tuple[Axis, Axis]:
+        return self.window.axes(self.shape)
+
+    @cached_property
     def _height(self) -> int:
         """Rows that one window spans."""
         return (self.window.kernel[0] - 1) * self.window.dilation[0] + 1
 
     def _inside(self, axis: int, tap: int, span: Pair) -> slice:
         """Which of the windows [first, stop) on an axis see the image through a tap."""
-        seeing = self.window.axes(self.shape)[axis].seeing(tap, *span)
+        seeing = self._axes[axis].seeing(tap, *span)
         return slice(seeing.start - span[0], seeing.stop - span[0])
 
 
