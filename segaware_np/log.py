@@ -80,18 +80,19 @@ class Log:
 
 def _lock(file: IO[bytes], path: Path) -> None:
     """Keep other processes from writing a file until it is closed, on Unix where folders can."""
-    if os.name == "posix":
+    try:
         import fcntl
-
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    except ModuleNotFoundError:  # Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise FileExistsError(f"{path}: another process is at work on this run") from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
             file.close()
-            raise FileExistsError(f"{path}: another process is at work on this run") from None
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                file.close()
-                raise
+            raise
 
 
 def read_log(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -16,6 +16,8 @@ Output = Callable[..., Array]
 COMPLEX_STEP = 1e-30
 _EPSILON = float(np.finfo(np.float64).eps)
 _STEPS = tuple(2.0**-k for k in range(6, 27, 4))
+_LONG_STEPS = (2.0**-2, 2.0**-4)  # for functions that are rough at shorter ones
+SINGLE = 2.0**-23  # what float32 rounds to
 # Weights of y(x + m h) - y(x - m h), m = 1..4, in central differences of order 2, 4, 6 and 8.
 _ORDERS = np.array([
     (1 / 2, 0, 0, 0),
@@ -39,13 +41,24 @@ class Derivative(NamedTuple):
 
 
 class Ray(NamedTuple):
-    """The line ``inputs[at] + t * direction``, along which ``<d_output, output>`` is followed."""
+    """The line ``inputs[at] + t * direction``, along which ``<d_output, output>`` is followed.
+
+    The output is rounded to ``roundoff`` of its size.
+    """
 
     output: Output
     inputs: Sequence[Any]
     at: int
     direction: Array
     d_output: Array
+    roundoff: float = _EPSILON
+
+    @property
+    def size(self) -> float:
+        """The size of the entries that are moved, as a power of two; at least 1."""
+        xp = array_module(self.direction)
+        moved = xp.where(self.direction != 0, xp.abs(self.inputs[self.at]), 0.0)
+        return float(2.0 ** np.ceil(np.log2(max(1.0, float(moved.max())))))
 
     def outputs_at(self, t: float) -> Array:
         """Return the output at ``t``."""
@@ -88,14 +101,11 @@ def central_difference(ray: Ray) -> Derivative:
     divided by the step. Of the steps 2^-6 ... 2^-26, relative to the size of the moved entries,
     the one with the least bound is taken; the search ends when the bound no longer matters.
     """
-    xp = array_module(ray.direction)
-    moved = xp.where(ray.direction != 0, xp.abs(ray.inputs[ray.at]), 0.0)
-    size = 2.0 ** np.ceil(np.log2(max(1.0, float(moved.max()))))
     best = Derivative(float("nan"), float("inf"))
     touched: Array = False  # which outputs have moved at any step: others have no rounding
-    for step in _STEPS:
+    for step in _STEPS if ray.roundoff == _EPSILON else _LONG_STEPS + _STEPS:
         with np.errstate(all="ignore"):  # a long step may leave the domain; a shorter one follows
-            found, touched = _difference(ray, step * size, size, touched)
+            found, touched = _difference(ray, step * ray.size, ray.size, touched)
         if found.bound < best.bound:
             best = found
         if best.bound <= 1e-10 * abs(best.value):
@@ -116,7 +126,7 @@ def _difference(ray: Ray, step: float, size: float, touched: Array) -> tuple[Der
         rounding += abs(_ORDERS[3, m]) * float((xp.abs(ray.d_output) * noise).sum())
     orders = _ORDERS @ rises
     value = float(orders[3])
-    bound = _truncation(orders) + 4 * _EPSILON * (rounding + abs(value) * size / step)
+    bound = _truncation(orders) + 4 * ray.roundoff * (rounding + abs(value) * size / step)
     bound = float("inf") if np.isnan(bound) else bound
     return Derivative(value / step, bound / step), touched
 
@@ -133,9 +143,32 @@ def _truncation(orders: np.ndarray) -> float:
     return float(max(gaps[3], gaps[2] * min(fraction, 1.0)))
 
 
+def roundoff(ray: Ray) -> float:
+    """Return to what fraction of its size the output is rounded: that of float64, or coarser.
+
+    A forward that rounds to float32 returns the same until its inputs have moved by enough, and
+    then jumps. So the ray is followed in ever shorter steps: an entry that does not move at the
+    shortest is rounded to the least it does move by, compared with its size, or with what its slope
+    makes of that of the input, or (where its terms cancel) a thousandth of that of the input.
+    Typical is the median entry.
+    """
+    xp = array_module(ray.direction)
+    y = ray.outputs_at(0.0)
+    steps = [2.0**-k * ray.size for k in range(12, 53, 4)]
+    with np.errstate(all="ignore"):
+        moves = xp.stack([xp.abs(ray.outputs_at(step) - y) for step in steps])
+        slope = moves[0] / 2.0**-12
+        scale = xp.maximum(xp.maximum(xp.abs(y), slope), 2.0**-10 * ray.size)
+        jumps = xp.where(moves > 0, moves, xp.inf).min(axis=0) / scale
+    jumps = xp.where((moves[-3:] > 0).any(axis=0), 0.0, jumps)
+    jumps = jumps[xp.isfinite(jumps)]
+    found = float(xp.median(jumps)) if jumps.size else 0.0
+    return max(found, SINGLE) if found > 2.0**-40 else _EPSILON
+
+
 def one_sided(ray: Ray) -> tuple[float, float]:
     """Return the slopes to the left and to the right: they differ where there is a kink."""
-    step = 2.0**-20
+    step = 2.0**-20 if ray.roundoff == _EPSILON else 2.0**-10
     xp = array_module(ray.direction)
     y = ray.outputs_at(0.0)
     slopes = []

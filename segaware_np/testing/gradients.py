@@ -12,16 +12,16 @@ import numpy as np
 from segaware_np.testing.derivatives import (
     Derivative,
     NotComplexError,
-    Output,
     Ray,
     central_difference,
     complex_step,
     one_sided,
+    roundoff,
 )
 from segaware_np.testing.errors import GradientError, Index, entry
 from segaware_np.testing.hints import hint
-from segaware_np.testing.nest import argument_names, convert
-from segaware_np.testing.pair import run_pair
+from segaware_np.testing.nest import to_host
+from segaware_np.testing.pair import Pair, run_pair
 from segaware_np.testing.reports import Entry, GradientReport, InputReport
 from segaware_np.testing.search import bisect, unit, unravel
 from segaware_np.xp import Array, array_module
@@ -54,14 +54,17 @@ def check_gradients(
     Parameters
     ----------
     forward : callable
-        ``forward(*inputs) -> (output, cache)``, the output one array.
+        ``forward(*inputs) -> (output, cache)``, or ``(output1, output2, ..., cache)``. An output is
+        an array, or a nest: tuples, lists and dictionaries of arrays.
     backward : callable
-        ``backward(d_output, cache) -> gradients``: a tuple in the order of the inputs (those that
-        are not real arrays may be left out, or be None), or the one gradient itself.
+        ``backward(d_output, cache) -> gradients``, with a d_output for each output and of its
+        structure (None in the place of what is not real): a tuple in the order of the inputs
+        (those that are not real may be left out, or be None), a dictionary by their names, or the
+        one gradient itself. The gradient for a nest is a nest.
     inputs : sequence
-        NumPy or CuPy arrays; real ones are converted to float64. Integer arrays, None and other
-        objects are passed on and have no gradient. Bind a constant of floating point with
-        `functools.partial`.
+        NumPy or CuPy arrays, or nests; real arrays are converted to float64. Integer arrays, None
+        and other objects, and numbers within a nest, are passed on and have no gradient. Bind a
+        constant of floating point with `functools.partial`.
     names : sequence of str, optional
         Names for the messages; by default those of forward's parameters.
     method : {"auto", "complex", "differences"}
@@ -87,8 +90,9 @@ def check_gradients(
     ------
     GradientError
         If a gradient is wrong, missing or of another shape; if forward or backward writes to its
-        arguments; or if backward depends on anything but its arguments. At an entry where the
-        function has a kink, any value between the slopes on both sides is right.
+        arguments; or if one of them depends on anything but its arguments. At an entry where the
+        function has a kink, any value between the slopes on both sides is right. If forward rounds
+        to float32, only what is off by more than that is wrong.
     TypeError
         If method is "complex" and forward does not take complex numbers.
     ValueError
@@ -106,18 +110,13 @@ def check_gradients(
     """
     if method not in ("auto", "complex", "differences"):
         raise ValueError(f'method: expected "auto", "complex" or "differences", got {method!r}')
-    inputs = convert(inputs, np.float64)
-    names = argument_names(forward, len(inputs), names)
+    pair = Pair.of(forward, backward, inputs, names)
     rng = np.random.default_rng(seed)
-    y, d_output, claims = run_pair(forward, backward, inputs, names, rng)
-
-    def output(*moved: Any) -> Array:
-        return forward(*moved)[0]
-
+    y, d_output, claims = run_pair(pair, rng)
     size = _finite_size(y, d_output)
     reports = []
-    for at, claim in claims.items():
-        checker = _Checker(output, inputs, at, names[at], d_output, claim, rtol, size)
+    for leaf, claim in claims.items():
+        checker = _Checker(pair, leaf, d_output, claim, rtol, size)
         reports.append(checker.check(method, entries, rng))
     return GradientReport(tuple(reports))
 
@@ -129,34 +128,34 @@ def _finite_size(y: Array, d_output: Array) -> float:
 
 @dataclass(frozen=True)
 class _Checker:
-    """The claim about one input, and the means to hold it against the derivative."""
+    """The claim about one array of the inputs, and the means to hold it against the derivative."""
 
-    output: Output
-    inputs: Sequence[Any]
-    at: int
-    name: str
+    pair: Pair
+    leaf: int
     d_output: Array
     claim: Array
     rtol: float
     size: float
 
     @property
+    def name(self) -> str:
+        return self.pair.leaves[self.leaf][1]
+
+    @property
     def x(self) -> Array:
-        return self.inputs[self.at]
+        return self.pair.leaves[self.leaf][2]
 
     def check(self, method: str, entries: int, rng: np.random.Generator) -> InputReport:
         differentiate = self._choose(method, rng)
-        name = _METHODS[differentiate]
         if self.x.size == 0:
-            return InputReport(self.name, self.x.shape, name, "nothing to check", None)
+            return self._report(differentiate, "nothing to check", None)
         if self.x.size > entries:
             along = max(
                 (self._measure(differentiate, self._direction(rng)) for _ in range(3)),
                 key=lambda found: found.excess,
             )
             if along.excess <= 1 and not self._vague(along):
-                checked = "3 random directions"
-                return InputReport(self.name, self.x.shape, name, checked, along)
+                return self._report(differentiate, "3 random directions", along)
             blamed = bisect(self._direction(rng), partial(self._apart, differentiate))
             chosen = rng.choice(self.x.size, entries, replace=False)
             picked = [blamed, *(unravel(int(i), self.x.shape) for i in chosen)]
@@ -167,11 +166,17 @@ class _Checker:
         kinks = [one for one in wrong if self._at_kink(one)]
         wrong = [one for one in wrong if one not in kinks]
         if wrong:
-            raise self._error(max(wrong, key=lambda one: one.excess), found, wrong, name)
+            raise self._error(found, wrong, _METHODS[differentiate])
         rest = [one for one in found if one not in kinks]
         worst = max(rest, key=lambda one: one.excess, default=None)
         checked = f"{len(found)} of {self.x.size} entries"
-        return InputReport(self.name, self.x.shape, name, checked, worst, len(kinks))
+        return self._report(differentiate, checked, worst, len(kinks))
+
+    def _report(
+        self, how: Differentiate, checked: str, worst: Entry | None, kinks: int = 0
+    ) -> InputReport:
+        roundoff = self._roundoff if self.x.size and self._rough else 0.0
+        return InputReport(self.name, self.x.shape, _METHODS[how], checked, worst, kinks, roundoff)
 
     def _choose(self, method: str, rng: np.random.Generator) -> Differentiate:
         if method == "differences" or self.x.size == 0:
@@ -184,14 +189,14 @@ class _Checker:
                 raise TypeError(f'{error}; use method="differences"') from error
             return central_difference
         if method == "auto":
-            near = central_difference(ray)
+            near = central_difference(ray._replace(roundoff=self._roundoff))
             apart = abs(exact.value - near.value)
             if not apart <= 1e-6 * abs(near.value) + 4 * near.bound + self._floor:
                 return central_difference
         return complex_step
 
     def _ray(self, direction: Array) -> Ray:
-        return Ray(self.output, self.inputs, self.at, direction, self.d_output)
+        return Ray(self.pair.output, self.pair.values, self.leaf, direction, self.d_output)
 
     def _direction(self, rng: np.random.Generator) -> Array:
         xp = array_module(self.x)
@@ -200,12 +205,21 @@ class _Checker:
         return xp.where(xp.isfinite(self.x), direction, 0.0)
 
     @cached_property
+    def _roundoff(self) -> float:
+        """To what fraction of its size the output is rounded."""
+        return roundoff(self._ray(self._direction(np.random.default_rng(0))))
+
+    @property
+    def _rough(self) -> bool:
+        return self._roundoff > _EPSILON
+
+    @cached_property
     def _floor(self) -> float:
         """What rounding may do to an entry whose terms cancel."""
         xp = array_module(self.x)
         finite = xp.abs(xp.where(xp.isfinite(self.x), self.x, 0.0))
         largest = float(xp.abs(self.claim).max()) if self.claim.size else 0.0
-        return 8 * _EPSILON * (self.size / max(1.0, float(finite.max())) + largest)
+        return 8 * self._roundoff * (self.size / max(1.0, float(finite.max())) + largest)
 
     def _measure(
         self,
@@ -217,38 +231,40 @@ class _Checker:
         if index is not None and not bool(xp.isfinite(self.x[index])):
             found = Derivative(0.0, 0.0)  # inf + h is inf: a step does not move it
         else:
-            found = differentiate(self._ray(direction))
+            found = differentiate(self._ray(direction)._replace(roundoff=self._roundoff))
         terms = self.claim * direction if index is None else self.claim[index]
         scale = max(float(xp.abs(terms).sum()), abs(found.value))
         floor = self._floor * float(xp.abs(direction).sum())
-        allowed = self.rtol * scale + floor + 4 * found.bound
+        rtol = max(self.rtol, 8 * self._roundoff) if self._rough else self.rtol
+        allowed = rtol * scale + floor + 4 * found.bound
         return Entry(index, float(terms.sum()), found.value, found.bound, max(allowed, 1e-300))
 
     def _vague(self, one: Entry) -> bool:
         """Whether the differences are too unsteady to say anything."""
-        size = max(abs(one.claimed), abs(one.derivative), 1e-3 * self._floor / _EPSILON)
-        return 4 * one.bound > 1e-3 * size
+        size = max(abs(one.claimed), abs(one.derivative), 1e-3 * self._floor / self._roundoff)
+        return 4 * one.bound > (0.1 if self._rough else 1e-3) * size
 
     def _at_kink(self, one: Entry) -> bool:
         """Whether the slopes to both sides differ and the claim lies between them."""
         assert one.index is not None
         if not bool(array_module(self.x).isfinite(self.x[one.index])):
             return False
-        left, right = sorted(one_sided(self._ray(unit(self.x, one.index))))
-        slack = 1e-5 * max(abs(left), abs(right))
+        ray = self._ray(unit(self.x, one.index))._replace(roundoff=self._roundoff)
+        left, right = sorted(one_sided(ray))
+        slack = (1e-2 if self._rough else 1e-5) * max(abs(left), abs(right))
         return right - left > 10 * slack and left - slack <= one.claimed <= right + slack
 
     def _apart(self, differentiate: Differentiate, direction: Array) -> float:
         found = self._measure(differentiate, direction)
         return abs(found.claimed - found.derivative)
 
-    def _error(
-        self, worst: Entry, found: list[Entry], wrong: list[Entry], method: str
-    ) -> GradientError:
+    def _error(self, found: list[Entry], wrong: list[Entry], method: str) -> GradientError:
+        worst = max(wrong, key=lambda one: one.excess)
         assert worst.index is not None
         bound = f", error bound {worst.bound:.2g}" if worst.bound else ""
+        at = self.pair.leaves[self.leaf][0]
         lines = [
-            f"backward is wrong for input {self.at} ({self.name}), shape {self.x.shape}",
+            f"backward {self._verdict(worst)} for input {at} ({self.name}), shape {self.x.shape}",
             f"  worst entry     {entry(self.name, worst.index)} "
             f"(of {len(wrong)} wrong among {len(found)} checked)",
             f"  backward says   {worst.claimed:.15g}",
@@ -257,13 +273,18 @@ class _Checker:
         ]
         if self._vague(worst):
             lines.append("  the differences do not settle: is there noise, or a kink, near by?")
-        if len(found) == self.x.size:
-            truth, claim = np.empty(self.x.shape), np.empty(self.x.shape)
-            bad = np.zeros(self.x.shape, dtype=bool)
-            for one in found:
-                truth[one.index], claim[one.index] = one.derivative, one.claimed
-            for one in wrong:
-                bad[one.index] = True
-            if text := hint(claim, truth, bad):
-                lines.append(f"  hint            {text}")
+        if self._rough:
+            lines.append(f"  forward rounds to {self._roundoff:.1g} of its output, as float32 does")
+        truth = {one.index: one.derivative for one in found if one.index is not None}
+        bad = {one.index for one in wrong if one.index is not None}
+        if text := hint(to_host(self.claim), truth, bad):
+            lines.append(f"  hint            {text}")
         return GradientError("\n".join(lines), name=self.name, index=worst.index)
+
+    def _verdict(self, worst: Entry) -> str:
+        apart = abs(worst.claimed - worst.derivative)
+        if apart <= 4 * worst.bound:
+            return "cannot be proved"
+        if apart <= 1e-6 * float(abs(self.claim).max()):
+            return "is right to single precision only (does it compute in float32?)"
+        return "is wrong"

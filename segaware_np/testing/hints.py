@@ -2,20 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from itertools import permutations
 
 import numpy as np
 
+from segaware_np.testing.errors import Index
 
-def hint(claim: np.ndarray, truth: np.ndarray, wrong: np.ndarray) -> str:
-    """Return a guess, in a sentence, at what makes ``claim`` differ from ``truth``.
+
+@dataclass(frozen=True)
+class _Case:
+    """A claimed gradient, the derivative at some of its entries, and which of these are wrong."""
+
+    claim: np.ndarray
+    where: tuple[np.ndarray, ...]
+    truth: np.ndarray
+    wrong: np.ndarray
+
+    @property
+    def claimed(self) -> np.ndarray:
+        return np.broadcast_to(self.claim[self.where], self.truth.shape)  # 0-d has no index
+
+    @property
+    def whole(self) -> bool:
+        return len(self.truth) == self.claim.size
+
+    def explained(self, claim: np.ndarray, chosen: np.ndarray | slice = slice(None)) -> bool:
+        """Whether ``claim``, rearranged or scaled, is the derivative at the entries chosen."""
+        return _close(claim[self.where][chosen], self.truth[chosen])
+
+
+def hint(claim: np.ndarray, truth: Mapping[Index, float], wrong: Collection[Index]) -> str:
+    """Return a guess, in a sentence, at what makes ``claim`` differ from the derivative.
 
     Parameters
     ----------
-    claim, truth : numpy.ndarray
-        The gradient that backward returned and the derivative, of one shape.
-    wrong : numpy.ndarray of bool
-        Where they disagree.
+    claim : numpy.ndarray
+        The whole gradient that backward returned.
+    truth : mapping of index to float
+        The derivative at the entries that were checked: all of them, or a sample.
+    wrong : collection of index
+        Those at which the two disagree.
 
     Returns
     -------
@@ -26,8 +54,11 @@ def hint(claim: np.ndarray, truth: np.ndarray, wrong: np.ndarray) -> str:
         return "backward returned values that are not finite"
     if not claim.any():
         return "backward is zero everywhere: the gradient is not computed, or not returned"
-    for guess in (_factor, _rearranged, _confined):
-        if text := guess(claim, truth, wrong):
+    where = tuple(np.array(list(truth), dtype=int).reshape(len(truth), claim.ndim).T)
+    bad = np.array([index in wrong for index in truth])
+    case = _Case(claim, where, np.array(list(truth.values())), bad)
+    for guess in (_factor, _transposed, _mirrored_or_shifted, _confined):
+        if text := guess(case):
             return text
     return ""
 
@@ -36,47 +67,52 @@ def _close(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(np.allclose(a, b, rtol=1e-6, atol=1e-8 * float(np.abs(b).max(initial=0.0))))
 
 
-def _factor(claim: np.ndarray, truth: np.ndarray, wrong: np.ndarray) -> str:
-    largest = np.abs(truth).argmax()
-    if truth.flat[largest] == 0:
+def _factor(case: _Case) -> str:
+    largest = np.abs(case.truth).argmax()
+    if case.truth[largest] == 0:
         return ""
-    ratio = claim.flat[largest] / truth.flat[largest]
-    if abs(ratio - 1) < 1e-6 or not _close(claim, ratio * truth):
+    ratio = case.claimed[largest] / case.truth[largest]
+    if abs(ratio - 1) < 1e-6 or not _close(case.claimed, ratio * case.truth):
         return ""
     if abs(ratio + 1) < 1e-6:
         return "every entry has the wrong sign"
     return f"every entry is {ratio:.6g} times the derivative: a factor is wrong"
 
 
-def _rearranged(claim: np.ndarray, truth: np.ndarray, wrong: np.ndarray) -> str:
-    axes = tuple(range(claim.ndim))
-    if 1 < claim.ndim <= 5:
-        for order in permutations(axes):
-            swapped = truth.transpose(order)
-            if order != axes and swapped.shape == claim.shape and _close(claim, swapped):
-                return f"it is the derivative with its axes transposed to {order}"
-    for axis in axes:
-        if claim.shape[axis] > 1 and _close(claim, np.flip(truth, axis)):
+def _transposed(case: _Case) -> str:
+    axes = tuple(range(case.claim.ndim))
+    for order in permutations(axes) if 1 < len(axes) <= 5 else ():
+        undone = case.claim.transpose(np.argsort(order))
+        if order != axes and undone.shape == case.claim.shape and case.explained(undone):
+            return f"it is the derivative with its axes transposed to {order}"
+    return ""
+
+
+def _mirrored_or_shifted(case: _Case) -> str:
+    for axis, length in enumerate(case.claim.shape):
+        if length > 1 and case.explained(np.flip(case.claim, axis)):
             return f"it is the derivative mirrored along axis {axis}"
-        for shift in (-1, 1):
-            if claim.shape[axis] > 2 and _interior_close(claim, np.roll(truth, shift, axis), axis):
+        for shift in (-1, 1) if length > 2 else ():
+            to = case.where[axis] + shift  # what a shift brings in at the border is not comparable
+            inside = (to >= 1) & (to <= length - 2)
+            undone = np.roll(case.claim, -shift, axis)
+            moved = undone[case.where][inside]
+            if moved.any() and case.explained(undone, inside):
                 return f"it is the derivative shifted by {shift:+d} along axis {axis}"
     return ""
 
 
-def _interior_close(claim: np.ndarray, rolled: np.ndarray, axis: int) -> bool:
-    inside = [slice(None)] * claim.ndim
-    inside[axis] = slice(1, -1)  # what a shift brings in at the border is not comparable
-    return bool(claim[tuple(inside)].any()) and _close(claim[tuple(inside)], rolled[tuple(inside)])
-
-
-def _confined(claim: np.ndarray, truth: np.ndarray, wrong: np.ndarray) -> str:
-    """Entries that are wrong at some indices of one axis only."""
-    for axis in range(claim.ndim):
-        others = tuple(a for a in range(claim.ndim) if a != axis)
-        bad = np.flatnonzero(wrong.any(axis=others))
-        if 0 < len(bad) < claim.shape[axis]:
-            places = ", ".join(map(str, bad[:8])) + (" ..." if len(bad) > 8 else "")
-            lost = "; the rest is right" if claim[wrong].any() else ", where it is zero"
-            return f"wrong only at {places} of axis {axis} (of length {claim.shape[axis]}){lost}"
-    return ""
+def _confined(case: _Case) -> str:
+    """Entries that are wrong at some indices of one axis only: of the axis with the fewest."""
+    found = []
+    for axis, length in enumerate(case.claim.shape):
+        bad, tried = np.unique(case.where[axis][case.wrong]), np.unique(case.where[axis])
+        if len(bad) < len(tried):
+            found.append((len(bad) / len(tried), axis, length, bad))
+    if not found:
+        return ""
+    _, axis, length, bad = min(found, key=lambda one: one[0])
+    places = ", ".join(map(str, bad[:8])) + (" ..." if len(bad) > 8 else "")
+    lost = "; the rest is right" if case.claimed[case.wrong].any() else ", where it is zero"
+    sample = "" if case.whole else f", among {len(case.truth)} entries that were checked"
+    return f"wrong only at {places} of axis {axis} (of length {length}){sample}{lost}"

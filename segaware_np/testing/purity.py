@@ -9,7 +9,18 @@ import numpy as np
 
 from segaware_np.testing.errors import PurityError, entry
 from segaware_np.testing.layouts import contiguous, layouts
-from segaware_np.testing.nest import argument_names, first_difference, is_array, leaves, to_host
+from segaware_np.testing.nest import (
+    argument_names,
+    copied,
+    first_change,
+    first_difference,
+    is_array,
+    leaves,
+    map_leaves,
+    replace_leaves,
+    to_host,
+    walk,
+)
 from segaware_np.testing.same import MismatchError, compare
 from segaware_np.xp import Array, array_module
 
@@ -20,6 +31,7 @@ def check_pure(
     *,
     names: Sequence[str] | None = None,
     may_alias: bool = False,
+    rtol: float | None = None,
 ) -> None:
     """Prove that ``function`` depends on nothing but the values of its arguments.
 
@@ -28,8 +40,7 @@ def check_pure(
       other alone.
     * Called again, it returns the same bits.
     * Non-contiguous, Fortran-ordered, channels-last, negative-stride and read-only arguments give
-      the same result as C-ordered ones (to 1000 units in the last place of the largest entry:
-      sums may be taken in another order).
+      the same result as C-ordered ones, to `rtol`: sums may be taken in another order.
 
     Parameters
     ----------
@@ -37,11 +48,14 @@ def check_pure(
         Returns an array, or nested tuples, lists or dictionaries of them. Of a forward function
         take the output, without its cache.
     inputs : sequence
-        NumPy or CuPy arrays and anything else; what is not an array is passed on.
+        NumPy or CuPy arrays, nests of them and anything else; what is not an array is passed on.
     names : sequence of str, optional
         Names for the messages; by default those of the function's parameters.
     may_alias : bool
         Whether results may be views of the arguments.
+    rtol : float, optional
+        Allowed difference between layouts relative to the largest entry of each result; by default
+        1000 units in the last place of its dtype.
 
     Raises
     ------
@@ -52,16 +66,20 @@ def check_pure(
     --------
     >>> check_pure(lambda x: x.T, [np.ones((2, 3))])
     Traceback (most recent call last):
-    segaware_np.testing.errors.PurityError: result shares memory with argument x: return a copy
+    segaware_np.testing.errors.PurityError: result shares memory with argument x: return a copy \
+or allow it with may_alias=True
     """
     names = argument_names(function, len(inputs), names)
-    plain = [contiguous(value) if is_array(value) else value for value in inputs]
+    plain = tuple(map_leaves(lambda leaf: contiguous(leaf) if is_array(leaf) else leaf, inputs))
+    arguments = [leaf for pair in zip(plain, names, strict=True) for leaf in walk(*pair)]
     expected = _call(function, plain, plain, names, "C-ordered")
     for result, array in expected.items():
-        for name, argument in zip(names, plain, strict=True):
+        for name, argument in arguments:
             if not may_alias and is_array(argument) and _shared(array, argument):
                 raise PurityError(
-                    f"{result} shares memory with argument {name}: return a copy", name=name
+                    f"{result} shares memory with argument {name}: return a copy or allow it "
+                    f"with may_alias=True",
+                    name=name,
                 )
     expected = {name: to_host(array).copy() for name, array in expected.items()}
     for result, array in _call(function, plain, plain, names, "C-ordered").items():
@@ -73,32 +91,39 @@ def check_pure(
                 name=result,
                 index=index,
             )
-    for at, value in enumerate(plain):
+    values = [value for _, value in arguments]
+    for at, (name, value) in enumerate(arguments):
         for layout, arrange in layouts(value).items() if is_array(value) else ():
-            arranged = [*plain[:at], arrange(value), *plain[at + 1 :]]
-            found = _call(function, arranged, plain, names, f"{layout} {names[at]}")
-            _compare(found, expected, f"with {layout} {names[at]}", names[at])
+            arranged = replace_leaves(plain, [*values[:at], arrange(value), *values[at + 1 :]])
+            found = _call(function, arranged, plain, names, f"{layout} {name}")
+            _compare(found, expected, f"with {layout} {name}", name, rtol)
 
 
 def _call(
-    function: Callable, inputs: list[Any], values: list[Any], names: Sequence[str], layout: str
+    function: Callable,
+    inputs: tuple[Any, ...],
+    values: tuple[Any, ...],
+    names: Sequence[str],
+    layout: str,
 ) -> dict[str, Array]:
     """Call and return the results by name; raise if an argument then differs from ``values``."""
-    before = [value.copy() if is_array(value) else value for value in values]
+    before, given = copied(values), replace_leaves(inputs, [leaf for _, leaf in walk(inputs, "")])
     try:
-        result = function(*inputs)
+        result = function(*given)
     except ValueError as error:
         if "read-only" in str(error) and layout.startswith("read-only"):
-            raise PurityError(f"the function writes to its argument: {layout}: {error}") from error
-        raise
-    for name, now, then in zip(names, inputs, before, strict=True):
-        index = first_difference(now, then) if is_array(then) else None
-        if index is not None:
             raise PurityError(
-                f"the function writes to its argument {name} ({layout}): {entry(name, index)} "
-                f"was {then[index]} and is now {now[index]}",
-                name=name,
-                index=index,
+                f"the function writes to its argument, or demands to: {layout}: {error}"
+            ) from error
+        raise
+    for name, now, then in zip(names, given, before, strict=True):
+        if change := first_change(now, then, name):
+            raise PurityError(
+                f"the function writes to its argument {name} ({layout}): "
+                f"{entry(change.name, change.at)} was {change.before} and is now "
+                f"{change.after}",
+                name=change.name,
+                index=change.at,
             )
     return dict(leaves(result, "result"))
 
@@ -109,7 +134,11 @@ def _shared(a: Array, b: Array) -> bool:
 
 
 def _compare(
-    found: dict[str, Array], expected: dict[str, np.ndarray], where: str, name: str
+    found: dict[str, Array],
+    expected: dict[str, np.ndarray],
+    where: str,
+    name: str,
+    rtol: float | None,
 ) -> None:
     if found.keys() != expected.keys():
         raise PurityError(f"{where}: expected results {sorted(expected)}, got {sorted(found)}")
@@ -120,7 +149,8 @@ def _compare(
                 f"{result} {where}: expected {want.dtype}, got {got.dtype}", name=name
             )
         exact = want.dtype.kind not in "fc"
+        limit = 0.0 if exact else rtol or 1000 * float(np.finfo(want.dtype).eps)
         try:
-            compare(result, got, want, 0.0 if exact else 1000 * np.finfo(want.dtype).eps, where)
+            compare(result, got, want, limit, where)
         except MismatchError as error:
             raise PurityError(str(error), name=name, index=error.index) from None

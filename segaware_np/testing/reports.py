@@ -68,6 +68,9 @@ class InputReport:
         The entry that is off most; None where there is none.
     kinks : int
         Entries at which the function has a kink.
+    roundoff : float
+        To what fraction of its size forward rounds its output, where that is coarser than
+        float64: 1e-7 or so means that it computes in float32, and is proved to no more than that.
 
     Examples
     --------
@@ -81,6 +84,7 @@ class InputReport:
     checked: str
     worst: Entry | None
     kinks: int = 0
+    roundoff: float = 0.0
 
     def __str__(self) -> str:
         line = f"{self.name} {self.shape}: {self.checked} by {self.method}"
@@ -92,6 +96,8 @@ class InputReport:
             )
             if self.worst.bound:
                 line += f", error bound {self.worst.bound:.2g}"
+        if self.roundoff:
+            line += f", forward rounds to {self.roundoff:.1g}"
         return line + (f", {self.kinks} at kinks" if self.kinks else "")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from segaware_np.testing.errors import MismatchError, entry
-from segaware_np.testing.nest import convert, leaves, to_host
+from segaware_np.testing.nest import convert, is_array, leaves, to_host, walk
 from segaware_np.xp import array_module
 
 _RTOL = {"float16": 2e-2, "float32": 2e-5, "float64": 1e-11}
@@ -35,7 +35,8 @@ def check_same(
         Real arrays are converted to each dtype, all arrays to each module; the reference gets the
         same numbers, after any rounding.
     dtypes : sequence of str
-        In which ``function`` is tried. Its real results must have the dtype of its inputs.
+        In which ``function`` is tried. Its real results must have the dtype of its inputs, unless
+        they are Python's own numbers.
     modules : sequence of module
         ``numpy``, ``cupy`` or both. Its results must be of the module of its inputs.
     rtol : float, optional
@@ -56,16 +57,18 @@ def check_same(
         for dtype in dtypes:
             arguments = convert(inputs, dtype, module)
             expected = dict(leaves(reference(*convert(arguments, np.float64, np)), "result"))
-            found = dict(leaves(function(*arguments), "result"))
+            result = function(*arguments)
+            found = dict(leaves(result, "result"))
             where = f"in {dtype} with {module.__name__}"
             if found.keys() != expected.keys():
                 raise MismatchError(
                     f"expected results {sorted(expected)}, got {sorted(found)} {where}"
                 )
+            plain = {name for name, leaf in walk(result, "result") if not is_array(leaf)}
             for name, got in found.items():
-                if array_module(got) is not module:
+                if name not in plain and array_module(got) is not module:
                     raise MismatchError(f"{name} {where}: got a {type(got).__module__} array")
-                if got.dtype.kind == "f" and got.dtype != dtype:
+                if name not in plain and got.dtype.kind == "f" and got.dtype != dtype:
                     raise MismatchError(f"{name} {where}: got dtype {got.dtype}", name=name)
                 tolerance = _RTOL[str(np.dtype(dtype))] if rtol is None else rtol
                 compare(name, to_host(got), expected[name], tolerance, where)

@@ -8,6 +8,7 @@ overflows an index is found out, which on a GPU it may not be for years.
 from __future__ import annotations
 
 import ctypes
+import getpass
 import hashlib
 import os
 import random
@@ -117,14 +118,15 @@ def has_sanitizer(sanitize: str) -> bool:
 
 
 def cache_folder() -> Path:
-    """Return the folder of builds: ``$SEGAWARE_EMULATOR_CACHE`` or one of this user in /tmp.
+    """Return the folder of builds: ``$SEGAWARE_EMULATOR_CACHE`` or one of this user's for a while.
 
     Examples
     --------
     >>> cache_folder().is_absolute()
     True
     """
-    default = Path(tempfile.gettempdir()) / f"segaware-emulator-{os.getuid()}"
+    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()  # Windows has no numbers
+    default = Path(tempfile.gettempdir()) / f"segaware-emulator-{user}"
     return Path(os.environ.get("SEGAWARE_EMULATOR_CACHE", default))
 
 
