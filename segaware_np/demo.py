@@ -16,7 +16,7 @@ import numpy as np
 from segaware_np import plot
 from segaware_np.data import Augmentation, Loader, SyntheticScenes
 from segaware_np.extras import require
-from segaware_np.files import atomic_write, check_writable
+from segaware_np.files import atomic_write, check_folder, check_writable
 from segaware_np.images import overlay, voc_palette, write_image
 from segaware_np.inference import embed, evaluate, predict
 from segaware_np.log import read_log
@@ -38,6 +38,10 @@ _NETWORK: dict[str, Any] = {
     "refine": (1, 2, 4),
     "refine_width": 16,
 }
+_FILES = (
+    "masks.png", "embeddings.png", "predictions.png", "losses.png", "metrics.json",
+    "embedding.npz", "plain.npz", "segaware.npz",
+)  # fmt: skip
 _MASKS: dict[str, Any] = {"aware": ("refine",), "scale": 1.0, "scale_lr_mult": 5.0}
 
 
@@ -86,8 +90,10 @@ def run_demo(
     require("PIL", extra="demo")  # now, not when the networks are trained
     require("matplotlib", extra="demo")
     folder = Path(folder)
+    check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    check_writable(folder / "metrics.json")
+    for name in _FILES:
+        check_writable(folder / name)
     train = SyntheticScenes(_TRAIN, _SIZE, seed=2 * seed)
     test = SyntheticScenes(_TEST, _SIZE, seed=2 * seed + 1)
     nets = _build(len(train.class_names), seed)

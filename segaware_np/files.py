@@ -10,8 +10,8 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from errno import EACCES, EISDIR
+from contextlib import ExitStack, contextmanager, suppress
+from errno import EISDIR
 from pathlib import Path
 from typing import IO, Any
 
@@ -93,7 +93,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Ask whether a file can be written, before the work whose result it is to hold.
+    """Try whether a file can be written, before the work whose result it is to hold.
 
     Parameters
     ----------
@@ -102,7 +102,9 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     Raises
     ------
     OSError
-        If its folder is missing or read-only, or it is a folder itself.
+        If its folder is missing or read-only, its name too long, or it is a folder itself.
+    FormatError
+        If it is a pipe, a socket or a device.
 
     Examples
     --------
@@ -110,13 +112,45 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     Traceback (most recent call last):
     FileNotFoundError: no such folder: none
     """
-    path, folder = Path(path), Path(path).parent
+    path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"expected a file to write, got the folder {path}")
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no such folder: {folder}")
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(EACCES, "Permission denied", str(path))
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"no such folder: {path.parent}")
+    with suppress(FileNotFoundError):
+        check_file(path)
+    temporary = _temporary(path)
+    with naming(path, temporary):
+        temporary.touch(exist_ok=False)
+        temporary.unlink()
+
+
+def check_folder(path: str | os.PathLike[str]) -> None:
+    """Try whether a folder can be written, or made, without making it.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Raises
+    ------
+    OSError
+        If it, or the nearest of its parents that is there, is a file or read-only.
+
+    Examples
+    --------
+    >>> _ = Path("notes.txt").write_text("a file")
+    >>> check_folder("notes.txt/results")
+    Traceback (most recent call last):
+    NotADirectoryError: expected a folder, got the file notes.txt
+    """
+    folder = Path(path)
+    nearest = next(p for p in (folder, *folder.parents) if p.exists())
+    if not nearest.is_dir():
+        raise NotADirectoryError(f"expected a folder, got the file {nearest}")
+    with naming(folder, probe := _temporary(nearest / "segaware")):
+        probe.touch(exist_ok=False)
+        probe.unlink()
 
 
 @contextmanager
@@ -140,6 +174,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     ------
     OSError
         If the folder is missing or read-only, or the disk is full; it names the file.
+    FormatError
+        If a pipe, a socket or a device has the name: it would be replaced.
 
     Examples
     --------
@@ -149,8 +185,9 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     'all or nothing'
     """
     path = Path(path)
-    # Not by `tempfile`, whose files only the owner may read.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    with suppress(OSError):  # which the rest names better
+        check_file(path)
+    temporary = _temporary(path)
     with naming(path, temporary), ExitStack() as failed:
         with open(temporary, "xb") as file:
             failed.callback(temporary.unlink)
@@ -159,6 +196,11 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         failed.pop_all()
+
+
+def _temporary(path: Path) -> Path:
+    """A name in the same folder. Not by `tempfile`, whose files only the owner may read."""
+    return path.with_name(f".{path.name[:60]}.{secrets.token_hex(6)}.tmp")
 
 
 @contextmanager

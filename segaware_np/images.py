@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from segaware_np.decoding import decode
 from segaware_np.extras import require
-from segaware_np.files import FormatError, atomic_write
+from segaware_np.files import FormatError, atomic_write, check_writable
 from segaware_np.xp import check_array
 
 
@@ -184,16 +185,23 @@ def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
 
 
 def write_labels(
-    path: str | os.PathLike[str], labels: np.ndarray, palette: np.ndarray | None = None
+    path: str | os.PathLike[str],
+    labels: np.ndarray,
+    palette: np.ndarray | None = None,
+    *,
+    bits: int = 8,
 ) -> None:
-    """Write a label map, integer (H, W) in 0..255, as a PNG with a palette.
+    """Write a label map, integer (H, W), as a PNG: with a palette, or grey of 16 bits.
 
     Parameters
     ----------
     path : path-like
     labels : (H, W) integer array
+        From 0 to ``2**bits - 1``.
     palette : (n, 3) uint8 array, optional
         Colours of the first labels; the others have those of PASCAL VOC.
+    bits : {8, 16}
+        16 holds more than 256 classes, but no palette.
 
     Raises
     ------
@@ -208,21 +216,59 @@ def write_labels(
     >>> write_labels("labels.png", np.array([[256]]))
     Traceback (most recent call last):
     ValueError: labels: expected values in 0..255, got 256
+    >>> write_labels("labels.png", np.array([[256]]), bits=16)
     """
-    _check_labels(labels, ("H", "W"))
+    if bits not in (8, 16):
+        raise ValueError(f"bits: expected 8 or 16, got {bits}")
+    _check_labels(labels, ("H", "W"), 2**bits)
     if Path(path).suffix.lower() != ".png":
         raise ValueError(f"path: expected a name ending in .png, got {Path(path).name}")
-    picture = require("PIL.Image", extra="images").fromarray(labels.astype(np.uint8))
-    picture.putpalette(_colours(palette).ravel())
+    numbers = labels.astype(f"u{bits // 8}")
+    picture = require("PIL.Image", extra="images").fromarray(numbers)
+    if bits == 8:
+        picture.putpalette(_colours(palette).ravel())
     _save(path, picture)
 
 
-def _save(path: str | os.PathLike[str], picture: Any) -> None:
-    suffix = Path(path).suffix.lower()
+def check_picture(path: str | os.PathLike[str]) -> None:
+    """Try whether an RGB picture can be written, before the work whose result it is to show.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Raises
+    ------
+    ValueError
+        If the suffix names no format that can hold it.
+    OSError, FormatError
+        As for `files.check_writable`.
+
+    Examples
+    --------
+    >>> check_picture("masks.txt")
+    Traceback (most recent call last):
+    ValueError: path: expected the suffix of an image format, got masks.txt
+    """
+    pixel = require("PIL.Image", extra="images").new("RGB", (1, 1))
+    try:
+        pixel.save(BytesIO(), format=_format(path))
+    except OSError as error:  # of grey alone, as Pillow says only now
+        raise ValueError(f"path: expected a format of pictures in colour ({error})") from error
+    check_writable(path)
+
+
+def _format(path: str | os.PathLike[str]) -> str:
+    """The name of the format of a file's suffix."""
     image = require("PIL.Image", extra="images")
-    kind = image.registered_extensions().get(suffix)
+    kind = image.registered_extensions().get(Path(path).suffix.lower())
     if kind not in image.SAVE:
         raise ValueError(f"path: expected the suffix of an image format, got {Path(path).name}")
+    return kind
+
+
+def _save(path: str | os.PathLike[str], picture: Any) -> None:
+    kind = _format(path)
     with atomic_write(path) as file:
         picture.save(file, format=kind)
 
@@ -244,7 +290,7 @@ def overlay(
     image : numpy.ndarray
         (H, W, 3) uint8.
     labels : numpy.ndarray
-        (H, W) integer, 0..255.
+        (H, W) integer, 0..65535.
     strength : float
         From 0 (the picture) to 1 (the labels).
     ignore_label : int, optional
@@ -268,13 +314,13 @@ def overlay(
     """
     _check_picture(image)
     check_array("image", image, ("H", "W", 3), kind="integer")
-    _check_labels(labels, image.shape[:2])
+    _check_labels(labels, image.shape[:2], 2**16)
     if not 0 <= strength <= 1:
         raise ValueError(f"strength: expected a number from 0 to 1, got {strength}")
     weight = np.full(labels.shape, strength, np.float32)
     if ignore_label is not None:
         weight[labels == ignore_label] = 0
-    tint = _colours(palette)[labels].astype(np.float32) - image
+    tint = _colours(palette, max(256, int(labels.max()) + 1))[labels].astype(np.float32) - image
     return np.rint(image + weight[..., None] * tint).astype(np.uint8)
 
 
@@ -298,34 +344,39 @@ def shrink(image: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(picture)
 
 
-def voc_palette() -> np.ndarray:
-    """The 256 colours of PASCAL VOC's label maps, (256, 3) uint8.
+def voc_palette(colours: int = 256) -> np.ndarray:
+    """The colours of PASCAL VOC's label maps, (colours, 3) uint8.
 
     Bits 0, 1, 2 of a label are the highest bits of red, green and blue, bits 3, 4, 5 the next ...
 
+    Parameters
+    ----------
+    colours : int
+        Their number; VOC itself has 256.
+
     Returns
     -------
-    (256, 3) uint8 array
+    (colours, 3) uint8 array
 
     Examples
     --------
     >>> voc_palette()[:4].tolist()
     [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
     """
-    labels = np.arange(256)
-    palette = np.zeros((256, 3), np.uint8)
-    for bit in range(8):
+    labels = np.arange(colours)
+    palette = np.zeros((colours, 3), np.uint8)
+    for bit in range(24):
         channel, level = bit % 3, 7 - bit // 3
         palette[:, channel] |= ((labels >> bit & 1) << level).astype(np.uint8)
     return palette
 
 
-def _colours(palette: np.ndarray | None) -> np.ndarray:
-    """256 colours, the first as given."""
-    colours = voc_palette()
+def _colours(palette: np.ndarray | None, count: int = 256) -> np.ndarray:
+    """So many colours, the first as given."""
+    colours = voc_palette(count)
     if palette is not None:
         check_array("palette", palette, ("n", 3), kind="integer")
-        colours[: len(palette)] = palette[:256]
+        colours[: len(palette)] = palette[:count]
     return colours
 
 
@@ -337,10 +388,11 @@ def _check_picture(image: np.ndarray) -> None:
         raise ValueError(f"image: expected at least one pixel, got shape {image.shape}")
 
 
-def _check_labels(labels: np.ndarray, shape: tuple[int | str, ...]) -> None:
+def _check_labels(labels: np.ndarray, shape: tuple[int | str, ...], count: int) -> None:
     check_array("labels", labels, shape, kind="integer")
     if not labels.size:
         raise ValueError(f"labels: expected at least one pixel, got shape {labels.shape}")
     low, high = labels.min(), labels.max()
-    if low < 0 or high > 255:
-        raise ValueError(f"labels: expected values in 0..255, got {low if low < 0 else high}")
+    if low < 0 or high >= count:
+        wrong = low if low < 0 else high
+        raise ValueError(f"labels: expected values in 0..{count - 1}, got {wrong}")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from segaware_np.ranges import COUNT, check
+from segaware_np.ranges import COUNT, check, warn_of_ignored_class
 from segaware_np.xp import check_array
 
 
@@ -30,6 +30,11 @@ class Confusion:
     TypeError, ValueError
         If `classes` is not a positive integer.
 
+    Warns
+    -----
+    UserWarning
+        If `ignore_label` is 255, as by default, and that is one of the classes.
+
     Notes
     -----
     Intersection over union as in PASCAL VOC: Everingham et al. (IJCV 88, 2010).
@@ -44,6 +49,7 @@ class Confusion:
 
     def __init__(self, classes: int, ignore_label: int | None = 255) -> None:
         check("classes", classes, COUNT)
+        warn_of_ignored_class(ignore_label, classes)
         self.classes, self.ignore_label = classes, ignore_label
         self.matrix = np.zeros((classes, classes), np.int64)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
 from math import isfinite
@@ -97,6 +98,27 @@ def _fault(value: Any, accepts: Range) -> type[Exception] | None:
     if isinstance(value, bool) or not isinstance(value, accepts.kind):
         return TypeError
     return None if isfinite(value) and accepts.holds(value) else ValueError
+
+
+def warn_of_ignored_class(ignore_label: int | None, classes: int) -> None:
+    """Say that 255, by default the label of pixels that do not count, is one of the classes.
+
+    Parameters
+    ----------
+    ignore_label : int or None
+    classes : int
+
+    Warns
+    -----
+    UserWarning
+        If it is.
+    """
+    if ignore_label == 255 < classes:
+        warnings.warn(
+            f"ignore_label: 255, the default, is one of the {classes} classes: its pixels do not "
+            "count; None lets all count",
+            stacklevel=3,
+        )
 
 
 def check_options(options: Any) -> None:

@@ -324,7 +324,7 @@ def test_a_terminal_sees_how_far_it_is(data, model, tmp_path, command):
 
 def test_output_that_is_a_file(capsys, data, model):
     text = fails(capsys, "predict", model, data / "images", "-o", model)
-    assert "--output: expected a folder, got the file" in text
+    assert "expected a folder, got the file" in text
 
 
 def test_labels_that_teach_nothing(capsys, data, tmp_path):

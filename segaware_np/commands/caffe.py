@@ -13,6 +13,7 @@ from segaware_np.caffe.weights import read_layers, write_layers
 from segaware_np.commands.options import add_device, array_library
 from segaware_np.commands.sources import label_files
 from segaware_np.data import RGB_MEAN
+from segaware_np.files import check_writable
 from segaware_np.images import read_image, write_labels
 from segaware_np.ops.resize import resize_forward
 from segaware_np.xp import host
@@ -100,7 +101,6 @@ def run(options: argparse.Namespace) -> None:
     blob = options.blob or net.outputs[-1]
     if blob not in net.blobs:
         raise ValueError(f"--blob: {options.model} has no blob {blob!r}")
-    Path(options.output).mkdir(parents=True, exist_ok=True)
     for source, target in files:
         labels = label_image(net, blob, read_image(source))
         write_labels(target, labels)
@@ -158,6 +158,7 @@ def convert(options: argparse.Namespace) -> None:
     for path in (source, target):
         if path.suffix not in _SUFFIXES:
             raise ValueError(f"{path}: expected {_WEIGHTS}")
+    check_writable(target)
     layers = read_layers(source)
     write_layers(target, layers)
     print(f"wrote {len(layers)} layers to {target}")

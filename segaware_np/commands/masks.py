@@ -9,8 +9,7 @@ import numpy as np
 from segaware_np import inference
 from segaware_np.commands.networks import load_network
 from segaware_np.commands.options import number, pixel, whole
-from segaware_np.files import check_writable
-from segaware_np.images import read_image, write_image
+from segaware_np.images import check_picture, read_image, write_image
 from segaware_np.plot import draw_masks
 from segaware_np.window import Window
 
@@ -53,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the picture."""
-    check_writable(options.output)
+    check_picture(options.output)
     image = read_image(options.image)
     height, width = image.shape[:2]
     at = options.at or [

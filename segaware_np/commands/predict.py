@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -25,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``segaware predict``."""
     parser.description = (
         "Label images, or all images of a folder: for each, NAME.png with the labels (in the "
-        "colours of the training labels, else PASCAL VOC's) and NAME_overlay.png, the image tinted."
+        "colours of the training labels, else PASCAL VOC's; grey of 16 bits for more than 256 "
+        "classes) and NAME_overlay.png, the image tinted."
     )
     parser.add_argument("model", metavar="MODEL", help="a file that `segaware train` wrote")
     parser.add_argument(
@@ -58,19 +58,20 @@ def run(options: argparse.Namespace) -> None:
     xp = array_library(options)
     net = load_network(options.model, "score", xp)
     label = _labeller(net, options.crf, xp)
-    files = sources.label_files(options.images, options.output)
+    further = () if options.no_overlay else ("_overlay",)
+    files = sources.label_files(options.images, options.output, *further)
     palette = net.description.get("palette")
     palette = None if palette is None else np.array(palette, np.uint8)
     ignored = options.ignore_label
     if ignored is None:
         ignored = net.description["arguments"]["ignore_label"]
-    Path(options.output).mkdir(parents=True, exist_ok=True)
+    bits = 8 if net.description["arguments"]["classes"] <= 256 else 16
     look: dict[str, Any] = {"strength": options.strength, "palette": palette}
     with progress(len(files), shown=sys.stderr.isatty() and len(files) > 1) as step:
         for source, target in files:
             image = read_image(source)
             labels = tiled(label, image, options.tile)
-            write_labels(target, labels, palette)
+            write_labels(target, labels, palette, bits=bits)
             if not options.no_overlay:
                 tinted = overlay(image, labels, ignore_label=ignored, **look)
                 write_image(target.with_name(f"{target.stem}_overlay.png"), tinted)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segaware_np.data import Dataset, ImageFolder, PairList, SyntheticScenes, VOCFolder
+from segaware_np.files import check_file, check_folder, check_writable
 
 HELP = (
     "`scenes` (built in; ./scenes is a folder); a text file of `image label` lines; a folder with "
@@ -76,32 +77,47 @@ def _scenes(split: str, classes: int | None) -> SyntheticScenes:
     return SyntheticScenes(count, size=(96, 128), seed=seed)
 
 
-def label_files(images: Sequence[str], output: str) -> list[tuple[Path, Path]]:
+def label_files(images: Sequence[str], output: str, *more: str) -> list[tuple[Path, Path]]:
     """Pair each image, and each in a folder of images, with the file for its labels.
+
+    Parameters
+    ----------
+    images : sequence of str
+        Files and folders.
+    output : str
+        The folder for the labels, which is made.
+    *more : str
+        What follows an image's name in those of further pictures of it.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file or folder, or no image in it.
+    FormatError
+        If an image is no file on a disk.
     ValueError
-        If two images would get one file, or a file for labels is an image itself.
-    NotADirectoryError
-        If the output is a file.
+        If two images would get one file, or a file to write is an image itself.
+    OSError
+        If a file cannot be written.
     """
     sources: list[Path] = []
     for path in map(Path, images):
         if not path.exists():
             raise FileNotFoundError(f"no such file or folder: {path}")
         sources += ImageFolder(path).paths if path.is_dir() else [path]
-    found: dict[Path, Path] = {}
-    for source in sources:
-        target = Path(output) / f"{source.stem}.png"
-        if target in found:
-            raise ValueError(f"{found[target]} and {source} would both be labelled in {target}")
-        found[target] = source
-    if Path(output).exists() and not Path(output).is_dir():
-        raise NotADirectoryError(f"--output: expected a folder, got the file {output}")
     read = {source.resolve() for source in sources}
-    if taken := [target for target in found if target.resolve() in read]:
-        raise ValueError(f"--output: labels would replace the image {taken[0]}")
-    return [(source, target) for target, source in found.items()]
+    made: dict[Path, Path] = {}
+    for source in sources:
+        check_file(source)
+        for end in ("", *more):
+            target = Path(output) / f"{source.stem}{end}.png"
+            if target in made:
+                raise ValueError(f"{made[target]} and {source} would both be labelled in {target}")
+            if target.resolve() in read:
+                raise ValueError(f"--output: labels would replace the image {target}")
+            made[target] = source
+    check_folder(output)
+    Path(output).mkdir(parents=True, exist_ok=True)
+    for target in made:
+        check_writable(target)
+    return [(source, Path(output) / f"{source.stem}.png") for source in sources]

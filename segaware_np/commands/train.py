@@ -26,7 +26,7 @@ from segaware_np.commands.options import (
     words,
 )
 from segaware_np.data import Augmentation, Dataset, Loader, SyntheticScenes
-from segaware_np.files import FormatError, load_arrays
+from segaware_np.files import FormatError, check_folder, check_writable, load_arrays
 from segaware_np.models import embedding_network, load, segmentation_network, transfer
 from segaware_np.net import Net
 from segaware_np.train import Trainer
@@ -70,7 +70,8 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         "of the built-in scenes)",
     )
     group.add_argument(
-        "--ignore-label", type=whole(0), default=255, help="label of pixels that do not count"
+        "--ignore-label", type=whole(0), metavar="LABEL",
+        help="label of pixels that do not count (default: 255, where that is no class)",
     )
     group.add_argument(
         "--widths", type=sizes, default="24,48,96", metavar="N,N,...",
@@ -177,7 +178,13 @@ def _add_batches(group: argparse._ArgumentGroup) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Train, and write the model beside the log."""
+    model = Path(options.output) / "model.npz"
+    check_folder(options.output)
+    if model.parent.exists():
+        check_writable(model)
     count, names = label_classes(options)
+    if options.ignore_label is None:
+        options.ignore_label = _ignored_by_default(count)
     dataset = sources.open_dataset(options, count, options.ignore_label)
     if count is None and options.network != "embedding":
         raise ValueError("--classes: expected their number N (labels are 0 to N - 1) or names")
@@ -210,13 +217,21 @@ def run(options: argparse.Namespace) -> None:
         if trainer.checkpoints():
             print("the same command with --resume goes on from here", file=sys.stderr)
         raise
-    model = Path(options.output) / "model.npz"
     if _holds(model, net):
         done = trainer.optimizer.iteration
         print(f"{model} is finished after {done} iterations; a new run with --start goes further")
     else:
         net.save(model)
         print(f"wrote {model}")
+
+
+def _ignored_by_default(classes: int | None) -> int:
+    if classes is not None and classes > 255:
+        raise ValueError(
+            f"--ignore-label: expected a choice, for 255, the default, is one of {classes} "
+            f"classes: 255 not to count its pixels, {classes} or more to count all"
+        )
+    return 255
 
 
 def _look_at_labels(dataset: Dataset, ignore_label: int, images: int = 8) -> None:

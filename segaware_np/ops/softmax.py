@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from segaware_np.dispatch import device_of, fast
+from segaware_np.ranges import warn_of_ignored_class
 from segaware_np.xp import Array, array_module, check_array
 
 
@@ -123,6 +124,11 @@ def softmax_cross_entropy_forward(
         If the arrays do not go together, or a label is out of range. On a GPU, where looking at
         the labels would stall the stream, a label out of range makes the loss NaN instead.
 
+    Warns
+    -----
+    UserWarning
+        If `ignore_label` is 255, as by default, and that is one of the classes.
+
     Notes
     -----
     Caffe's SoftmaxWithLoss layer.
@@ -141,6 +147,7 @@ def softmax_cross_entropy_forward(
     if normalize not in NORMALIZATIONS:
         raise ValueError(f"normalize: expected one of {NORMALIZATIONS}, got {normalize!r}")
     xp, channels = array_module(score, labels), score.shape[1]
+    warn_of_ignored_class(ignore_label, channels)
     with device_of(score):
         valid = xp.ones(labels.shape, bool) if ignore_label is None else labels != ignore_label
     if xp is np and (wrong := labels[valid & ((labels < 0) | (labels >= channels))]).size:
