@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segaware_np.files import FormatError, differing_arrays, load_arrays, save_arrays
-from segaware_np.layers import Layer, Parameter
+from segaware_np.layers import Layer
+from segaware_np.parameter import Parameter
 from segaware_np.version import __version__
 from segaware_np.xp import Array, array_module, unshared
 

@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from segaware_np.files import differing_arrays
-from segaware_np.layers import Parameter
+from segaware_np.parameter import Parameter
 from segaware_np.policies import Fixed, Policy
 from segaware_np.ranges import (
     COUNT,
@@ -50,7 +50,7 @@ class Optimizer(ABC):
 
     Parameters
     ----------
-    parameters : mapping of str to layers.Parameter
+    parameters : mapping of str to Parameter
         The arrays to learn, all of one module and one dtype, float32 or float64. Those whose
         ``lr_mult`` is 0 at this moment are frozen and left out of everything. One parameter
         under several names is learned once, under the first.

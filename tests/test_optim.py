@@ -1,13 +1,16 @@
 """Solvers and policies against Caffe's formulas, written out number by number."""
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from segaware_np import optim
-from segaware_np.layers import Parameter
 from segaware_np.optim import SGD, AdaDelta, AdaGrad, Adam, Nesterov, NonFiniteError, RMSProp
+from segaware_np.parameter import Parameter
 from segaware_np.policies import (
     Exponential,
     Fixed,
@@ -316,3 +319,13 @@ def test_bad_arguments(call, error, message):
         return
     with pytest.raises(error, match=message):
         call()
+
+
+def test_solvers_need_no_layers():
+    program = "import sys, segaware_np.optim; print(*sorted(sys.modules))"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    found = {name.split(".")[1] for name in done.stdout.split() if name.startswith("segaware_np.")}
+    assert "optim" in found
+    assert not found & {"layers", "ops", "cpu", "gpu", "net"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from segaware_np.layers import Parameter
+from segaware_np.parameter import Parameter
 from segaware_np.xp import Array, array_module
 
 Shape = tuple[int, ...]

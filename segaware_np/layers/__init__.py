@@ -3,7 +3,7 @@
 ``Need``, a tuple of bool, tells `Layer.backward` which inputs' gradients are wanted.
 """
 
-from segaware_np.layers.base import Layer, Need, Parameter
+from segaware_np.layers.base import Layer, Need
 from segaware_np.layers.convolution import Convolution, SegawareConvolution
 from segaware_np.layers.crf import MeanField
 from segaware_np.layers.embedding import Distance, EmbeddingLoss
@@ -18,6 +18,7 @@ from segaware_np.layers.sampling import (
     ResizeLike,
     Shrink,
 )
+from segaware_np.parameter import Parameter
 
 __all__ = [
     "Add",

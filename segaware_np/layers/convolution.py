@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from segaware_np.layers.base import Layer, Need, Parameter
+from segaware_np.layers.base import Layer, Need
 from segaware_np.ops.convolution import convolution_backward, convolution_forward
 from segaware_np.ops.mask import exponential_mask_backward, exponential_mask_forward
 from segaware_np.ops.segaware_convolution import (
     segaware_convolution_backward,
     segaware_convolution_forward,
 )
+from segaware_np.parameter import Parameter
 from segaware_np.ranges import COUNT, FINITE, check
 from segaware_np.window import Window
 from segaware_np.xp import Array, array_module

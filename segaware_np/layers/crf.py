@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from segaware_np.layers.base import Layer, Need, Parameter
+from segaware_np.layers.base import Layer, Need
 from segaware_np.ops.mean_field import mean_field_backward, mean_field_forward
+from segaware_np.parameter import Parameter
 from segaware_np.window import Window
 from segaware_np.xp import Array
 

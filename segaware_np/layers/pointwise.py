@@ -6,11 +6,12 @@ from types import ModuleType
 
 import numpy as np
 
-from segaware_np.layers.base import Layer, Need, Parameter
+from segaware_np.layers.base import Layer, Need
 from segaware_np.ops.batch_norm import batch_norm_backward, batch_norm_forward
 from segaware_np.ops.dropout import dropout_backward, dropout_forward
 from segaware_np.ops.relu import relu_backward, relu_forward
 from segaware_np.ops.scale import scale_backward, scale_forward
+from segaware_np.parameter import Parameter
 from segaware_np.xp import Array
 
 
