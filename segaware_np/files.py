@@ -5,13 +5,14 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import re
 import secrets
 import stat
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from errno import EISDIR
+from errno import EISDIR, ENOLCK, ENOSYS, EOPNOTSUPP
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,6 +23,8 @@ from segaware_np.xp import Array
 
 # What zipfile and NumPy raise on damaged files; RuntimeError: "encrypted" and unknown compression.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, OSError, RuntimeError)
+_NO_LOCKS = (ENOLCK, ENOSYS, EOPNOTSUPP)  # as some network folders say
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
 _METADATA = "__metadata__"  # not an identifier that a parameter could have
 
 
@@ -122,7 +125,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     temporary = _temporary(path)
     with naming(path, temporary):
         temporary.touch(exist_ok=False)
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
 
 
 def check_folder(path: str | os.PathLike[str]) -> None:
@@ -150,7 +153,7 @@ def check_folder(path: str | os.PathLike[str]) -> None:
         raise NotADirectoryError(f"expected a folder, got the file {nearest}")
     with naming(folder, probe := _temporary(nearest / "segaware")):
         probe.touch(exist_ok=False)
-        probe.unlink()
+        probe.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -187,20 +190,102 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     path = Path(path)
     with suppress(OSError):  # which the rest names better
         check_file(path)
-    temporary = _temporary(path)
+    temporary, file = _open_temporary(path)
     with naming(path, temporary), ExitStack() as failed:
-        with open(temporary, "xb") as file:
-            failed.callback(temporary.unlink)
+        with file:
+            failed.callback(temporary.unlink, missing_ok=True)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+            if os.name == "nt":  # where an open file cannot be renamed
+                file.close()
+            os.replace(temporary, path)  # while it is locked: see `remove_leftovers`
         failed.pop_all()
 
 
 def _temporary(path: Path) -> Path:
     """A name in the same folder. Not by `tempfile`, whose files only the owner may read."""
     return path.with_name(f".{path.name[:60]}.{secrets.token_hex(6)}.tmp")
+
+
+def _open_temporary(path: Path) -> tuple[Path, IO[bytes]]:
+    """A new file beside another, locked to tell that its writer lives."""
+    while True:
+        temporary = _temporary(path)
+        with naming(path, temporary):
+            file = open(temporary, "xb")  # noqa: SIM115 (closed by the caller)
+        if lock(file) is not False and temporary.exists():
+            return temporary, file
+        file.close()  # taken for a leftover before it was locked
+
+
+def remove_leftovers(folder: str | os.PathLike[str]) -> None:
+    """Remove what killed processes left of files that `atomic_write` was to write.
+
+    A file whose writer is at work stays, and so does one of which that cannot be known.
+
+    Parameters
+    ----------
+    folder : path-like
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be read or written.
+
+    Examples
+    --------
+    >>> _ = open(".model.npz.0123456789ab.tmp", "wb").write(b"half")
+    >>> with atomic_write("model.npz"):
+    ...     remove_leftovers(".")
+    ...     len([name for name in os.listdir() if name.endswith(".tmp")])  # the one being written
+    1
+    """
+    for path in Path(folder).iterdir():
+        if _TEMPORARY.fullmatch(path.name):
+            with suppress(FileNotFoundError), open(path, "r+b") as file:
+                if lock(file):
+                    path.unlink()
+
+
+def lock(file: IO[bytes]) -> bool | None:
+    """Lock an open file until it is closed, against other processes and other opens of it.
+
+    Parameters
+    ----------
+    file : binary file object
+        Open for writing.
+
+    Returns
+    -------
+    bool or None
+        False if it is locked already; None where files cannot be locked, as in some network folders
+        and on systems that are not Unix.
+
+    Raises
+    ------
+    OSError
+        If the system fails to lock it for another reason.
+
+    Examples
+    --------
+    >>> with open("run.log", "wb") as one, open("run.log", "ab") as other:
+    ...     lock(one), lock(other)
+    (True, False)
+    """
+    try:
+        import fcntl
+    except ModuleNotFoundError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return None
+        raise
+    return True
 
 
 @contextmanager

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from segaware_np.files import FormatError, naming
+from segaware_np.files import FormatError, lock, naming
 
 FIELDS = ("iteration", "loss", "lr", "gradient_norm", "seconds")
 FORMATS = (".jsonl", ".csv")
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # as some network folders say
 
 
 class Log:
@@ -26,8 +25,8 @@ class Log:
     ----------
     path : path-like
         Ends in ``.jsonl`` or ``.csv``.
-    iteration : int
-        The last iteration to keep.
+    iteration : int or None
+        The last iteration to keep; None leaves all lines until `cut` is called.
 
     Raises
     ------
@@ -44,12 +43,22 @@ class Log:
     0.5
     """
 
-    def __init__(self, path: str | os.PathLike[str], iteration: int = 0) -> None:
+    def __init__(self, path: str | os.PathLike[str], iteration: int | None = 0) -> None:
         self._path = Path(path)
-        self._file = open(self._path, "ab")  # noqa: SIM115 (closed by __exit__)
-        _lock(self._file, self._path)
+        with ExitStack() as failed, naming(self._path):
+            # Without a buffer: what a full disk refused would be tried again, by `close`.
+            self._file = failed.enter_context(open(self._path, "ab", buffering=0))
+            if lock(self._file) is False:
+                raise FileExistsError(f"{path}: another process is at work on this run")
+            if iteration is not None:
+                self.cut(iteration)
+            failed.pop_all()
+
+    def cut(self, iteration: int) -> None:
+        """Remove the lines of later iterations."""
         kept = [end for end, record in _lines(self._path) if record["iteration"] <= iteration]
-        self._file.truncate(max(kept, default=0))
+        with naming(self._path):
+            self._file.truncate(max(kept, default=0))
         if self._path.suffix == ".csv" and not kept:
             self._put(",".join(FIELDS))
 
@@ -67,32 +76,16 @@ class Log:
             os.fsync(self._file.fileno())
 
     def _put(self, line: str) -> None:
+        rest = line.encode() + b"\n"
         with naming(self._path):
-            self._file.write(line.encode() + b"\n")
-            self._file.flush()
+            while rest:
+                rest = rest[self._file.write(rest) :]
 
     def __enter__(self) -> Log:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._file.close()
-
-
-def _lock(file: IO[bytes], path: Path) -> None:
-    """Keep other processes from writing a file until it is closed, on Unix where folders can."""
-    try:
-        import fcntl
-    except ModuleNotFoundError:  # Windows
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise FileExistsError(f"{path}: another process is at work on this run") from None
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            file.close()
-            raise
 
 
 def read_log(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -138,7 +131,7 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             if line.endswith(b"\n") and not is_header:
                 try:
                     yield end, _parse(line.decode(), path.suffix)
-                except (ValueError, TypeError, KeyError) as error:
+                except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
                     raise FormatError(f"{path}: line {number} is no training log") from error
 
 

@@ -54,6 +54,21 @@ def test_one_process_a_log(tmp_path):
         pass
 
 
+def test_a_full_disk_is_told_with_the_name_of_the_log(tmp_path):
+    resource = pytest.importorskip("resource", reason="no file size limits here")
+    limits, path = resource.getrlimit(resource.RLIMIT_FSIZE), tmp_path / "log.jsonl"
+    line = dict(iteration=1, loss=1.0, lr=1.0, gradient_norm=1.0, seconds=1.0)
+    try:  # a file size limit is the full disk that a process can give itself
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        with pytest.raises(OSError, match="too large") as caught, Log(path) as log:
+            for _ in range(2):
+                log.write(line)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.filename == str(path)
+    assert read_log(path) == [line]  # what of the second there is, is no line
+
+
 @pytest.fixture
 def without_tqdm(monkeypatch):
     def missing(module, extra):
