@@ -6,9 +6,8 @@ import json
 import math
 import os
 import re
-import signal
-import threading
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import KW_ONLY, dataclass, field
@@ -17,12 +16,19 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from segaware_np.files import FormatError, differing_arrays, load_arrays, save_arrays
+from segaware_np.files import (
+    FormatError,
+    differing_arrays,
+    load_arrays,
+    remove_leftovers,
+    save_arrays,
+)
 from segaware_np.log import FORMATS, Log
 from segaware_np.net import Net
 from segaware_np.optim import NonFiniteError, Optimizer
 from segaware_np.progress import progress
 from segaware_np.ranges import COUNT, check_options, option
+from segaware_np.signals import postponed
 from segaware_np.xp import Array, host
 
 _FORMAT = "segaware_np checkpoint 1"
@@ -160,48 +166,91 @@ class Trainer:
         KeyboardInterrupt
             After Ctrl-C, once the iteration under way is complete and its checkpoint written. A
             second Ctrl-C interrupts at once and writes none.
+        SystemExit
+            After SIGTERM or SIGHUP, as after Ctrl-C; its code is 128 + the signal's number.
         FileExistsError
-            If the folder holds a run and ``resume`` is false.
+            If another process is at work on the folder, or it holds a run and ``resume`` is false,
+            or one with a log of the other format.
         FormatError, ValueError
             If the newest checkpoint is damaged, or is one of another network or solver, or of other
             settings.
         OSError
             If the folder cannot be written or the disk is full; nothing is left half written.
+        Exception
+            Whatever the loader raises, as of a damaged picture, or the network: once a checkpoint
+            of the iterations that are whole is written.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        log_path = self._folder / f"log.{self.log}"
-        if resume:
-            self.resume()
-        elif self.checkpoints() or (log_path.exists() and log_path.stat().st_size):
-            raise FileExistsError(
-                f"{self._folder} holds a run: go on with it (the same command with --resume, in "
-                "Python run(resume=True)) or take another folder"
-            )
-        self.net.train()
-        start = self.optimizer.iteration
-        if start >= self.iterations:
-            return
+        self._check_log()
+        # From here on the folder is this process's: the log is locked while it is open.
+        with Log(self._folder / f"log.{self.log}", None) as log:
+            remove_leftovers(self._folder)
+            if resume:
+                self.resume()
+            elif self._logs() or self.checkpoints():
+                raise FileExistsError(
+                    f"{self._folder} holds a run: go on with it (resume=True) or take another "
+                    "folder"
+                )
+            self.net.train()
+            if self.optimizer.iteration < self.iterations:
+                log.cut(self.optimizer.iteration)
+                self._train(log)
+
+    def _logs(self) -> list[str]:
+        """Formats in which the folder holds a log."""
+        paths = {kind: self._folder / f"log{kind}" for kind in FORMATS}
+        return [kind for kind, p in paths.items() if p.exists() and p.stat().st_size]
+
+    def _check_log(self) -> None:
+        for kind in self._logs():
+            if kind != f".{self.log}":
+                raise FileExistsError(
+                    f"{self._folder} holds a run with log{kind}: go on with it (log={kind[1:]}) or "
+                    "take another folder"
+                )
+
+    def _train(self, log: Log) -> None:
+        """Iterate until all is done; see to it that what was done can be gone on from."""
         with (
-            Log(log_path, start) as log,
-            progress(self.iterations, start, self.progress) as show,
+            progress(self.iterations, self.optimizer.iteration, self.progress) as show,
             np.errstate(over="ignore", invalid="ignore"),  # each iteration ends with a check
-            _postponed_interrupt() as interrupted,
+            postponed("this iteration") as stop,
             closing(iter(self.loader)) as batches,  # type: ignore[type-var]
         ):
             while self.optimizer.iteration < self.iterations:
-                record = self._iterate(batches)
+                began = time.perf_counter()
+                with self._kept(log):
+                    loss = self._gradients(batches)
+                record = self._step(loss) | {"seconds": time.perf_counter() - began}
                 log.write(record)
-                show(f"loss {record['loss']:.4g}  lr {record['lr']:.3g}")
-                done, stop = self.optimizer.iteration, interrupted.is_set()
-                if stop or done == self.iterations or done % self.checkpoint_every == 0:
+                done = self.optimizer.iteration
+                if stop.number or done == self.iterations or done % self.checkpoint_every == 0:
                     log.sync()
                     self.checkpoint()
-                if stop:
-                    raise KeyboardInterrupt
+                stop.obey()
+                with self._kept(log):
+                    show(f"loss {record['loss']:.4g}  lr {record['lr']:.3g}")
+            stop.obey()
 
-    def _iterate(self, batches: Iterator[dict[str, np.ndarray]]) -> dict[str, float]:
-        began, number = time.perf_counter(), self.optimizer.iteration + 1
-        lr, loss = float(self.optimizer.policy(number - 1)), 0.0
+    @contextmanager
+    def _kept(self, log: Log) -> Iterator[None]:
+        """Write a checkpoint of the iterations that are whole if the block fails."""
+        done, place = self.optimizer.iteration, self._place()
+        try:
+            yield
+        except NonFiniteError:  # which may have begun before
+            raise
+        except Exception:
+            if done and not self._path(done).exists():
+                log.sync()
+                path = self._write(place)
+                warnings.warn(f"what was learned before this error is in {path}", stacklevel=1)
+            raise
+
+    def _gradients(self, batches: Iterator[dict[str, np.ndarray]]) -> float:
+        """Sum the gradients of the next batches; return their mean loss."""
+        number, loss = self.optimizer.iteration + 1, 0.0
         self.net.zero_grad()
         for _ in range(self.batches):
             batch = next(batches, None)
@@ -212,12 +261,16 @@ class Trainer:
             loss += self.net.loss / self.batches
             if not math.isfinite(loss):
                 raise self._non_finite(f"iteration {number}: the loss is {loss}")
+        return loss
+
+    def _step(self, loss: float) -> dict[str, float]:
+        """Change the parameters; return the record of the iteration."""
+        lr = float(self.optimizer.policy(self.optimizer.iteration))
         try:
             norm = self.optimizer.step(self.batches)
         except NonFiniteError as error:
             raise self._non_finite(str(error)) from error
-        seconds = time.perf_counter() - began
-        return dict(iteration=number, loss=loss, lr=lr, gradient_norm=norm, seconds=seconds)
+        return dict(iteration=self.optimizer.iteration, loss=loss, lr=lr, gradient_norm=norm)
 
     def _inputs(self, batch: Mapping[str, np.ndarray]) -> dict[str, Array]:
         """The arrays that the network reads, where it lives; labels stay integers."""
@@ -246,13 +299,22 @@ class Trainer:
         OSError
             If it cannot be written; those before stay.
         """
+        return self._write(self._place())
+
+    def _place(self) -> dict[str, Any]:
+        """Where the run stands in its data and its random numbers."""
+        return {"loader": self.loader.state, "net": self.net.state()}
+
+    def _path(self, iteration: int) -> Path:
+        return self._folder / f"checkpoint-{iteration:08d}.npz"
+
+    def _write(self, place: dict[str, Any]) -> Path:
         done, (histories, counters) = self.optimizer.iteration, self.optimizer.state()
         arrays = {f"weights/{name}": array for name, array in self.net.weights().items()}
         arrays |= {f"optimizer/{name}": host(array) for name, array in histories.items()}
         for name, array in arrays.items():
             if not np.isfinite(array).all():
                 raise self._non_finite(f"iteration {done}: {name} has become NaN or infinite")
-        path = self._folder / f"checkpoint-{done:08d}.npz"
         metadata = {
             "format": _FORMAT,
             # The checksums in the file do not cover its table of contents.
@@ -260,13 +322,12 @@ class Trainer:
             "settings": self._settings,
             "description": self.net.description,  # so that `models.load` reads it
             "optimizer": counters,
-            "loader": self.loader.state,
-            "net": self.net.state(),
+            **place,
         }
-        save_arrays(path, arrays, metadata)
+        save_arrays(self._path(done), arrays, metadata)
         for old in self.checkpoints()[: -self.keep]:
             old.unlink()
-        return path
+        return self._path(done)
 
     def resume(self) -> Path | None:
         """Take over the newest checkpoint; return its path, or None if there is none.
@@ -278,8 +339,6 @@ class Trainer:
         ValueError
             If it is one of another network or solver, or of other settings; no weight was changed.
         """
-        for leftover in self._folder.glob(".checkpoint-*.tmp"):  # of a killed run
-            leftover.unlink()
         paths = self.checkpoints()
         if not paths:
             return None
@@ -310,7 +369,7 @@ class Trainer:
     def _non_finite(self, message: str) -> NonFiniteError:
         paths = self.checkpoints()
         kept = f"the last checkpoint is {paths[-1]}" if paths else "there is no checkpoint yet"
-        advice = "a lower learning rate (--lr) or a clip_norm (--clip-norm) may help"
+        advice = "a lower learning rate (lr=...) or a limit of its norm (clip_norm=...) may help"
         return NonFiniteError(f"{message}; {kept}; {advice}")
 
 
@@ -346,25 +405,3 @@ def _is_whole(path: Path) -> bool:
     except FormatError:
         return False
     return True
-
-
-@contextmanager
-def _postponed_interrupt() -> Iterator[threading.Event]:
-    """Note a first Ctrl-C instead of raising it amid an iteration; a second one acts as ever."""
-    interrupted = threading.Event()
-    before = signal.getsignal(signal.SIGINT)
-    # Only the main thread receives signals, and a program that ignores Ctrl-C is left to it.
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield interrupted
-        return
-
-    def note(*_: object) -> None:
-        interrupted.set()
-        signal.signal(signal.SIGINT, before)
-        os.write(2, b"\nstopping after this iteration; Ctrl-C again stops at once\n")
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -13,7 +13,9 @@ import pytest
 import training_run
 from training_run import make_net, make_trainer
 
-from segaware_np.files import FormatError, load_arrays, save_arrays
+from segaware_np.data import Loader, PairList
+from segaware_np.files import FormatError, load_arrays, remove_leftovers, save_arrays
+from segaware_np.images import write_image, write_labels
 from segaware_np.log import Log, read_log
 from segaware_np.optim import SGD, Adam, NonFiniteError
 
@@ -104,7 +106,7 @@ def test_resume_is_exact(straight, tmp_path, stop, log):
 def test_resume_drops_what_came_after_the_checkpoint(straight, tmp_path):
     make_trainer(tmp_path, iterations=7).run()
     (tmp_path / "checkpoint-00000007.npz").unlink()
-    (tmp_path / ".checkpoint-00000008.npz.abc.tmp").write_bytes(b"of a killed run")
+    (tmp_path / ".checkpoint-00000008.npz.0123456789ab.tmp").write_bytes(b"of a killed run")
     with open(tmp_path / "log.jsonl", "ab") as file:
         file.write(b'{"iteration": 8, "lo')
     assert [line["iteration"] for line in read_log_of(tmp_path)] == [1, 2, 3, 4, 5, 6, 7]
@@ -143,15 +145,20 @@ def test_resume_with_other_settings(straight, tmp_path):
     assert outcome(tmp_path) == straight
 
 
+def run_apart(*arguments):
+    """Run the training in a process of its own, which sends itself a signal."""
+    program = [sys.executable, training_run.__file__, *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(program, env=environment, capture_output=True, text=True)
+
+
 @pytest.mark.parametrize("kills", [5, pytest.param(20, marks=pytest.mark.slow)])
 def test_kill_at_random_moments(tmp_path, kills):
     iterations, dice = 40 * kills, random.Random(kills)
     killed, straight = tmp_path / "killed", tmp_path / "straight"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     for _ in range(kills):
-        moment = [str(dice.randrange(8)), str(dice.uniform(0, 0.02))]
-        program = [sys.executable, training_run.__file__, str(killed), str(iterations), *moment]
-        assert subprocess.run(program, env=environment).returncode == -signal.SIGKILL
+        done = run_apart(killed, iterations, dice.randrange(8), dice.uniform(0, 0.02))
+        assert done.returncode == -signal.SIGKILL
     assert len(read_log_of(killed)) < iterations
     make_trainer(killed, iterations, checkpoint_every=2).run(resume=True)
     make_trainer(straight, iterations, checkpoint_every=2).run()
@@ -213,6 +220,61 @@ def test_ctrl_c_completes_the_iteration(straight, tmp_path, capfd):
     assert outcome(tmp_path) == straight
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no such signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_to_end_completes_the_iteration(tmp_path, name):
+    stopped, straight, number = tmp_path / "stopped", tmp_path / "straight", getattr(signal, name)
+    done = run_apart(stopped, 10**6, 7, 0, number)
+    assert done.returncode == 128 + number
+    assert "stopping after this iteration\n" in done.stderr
+    log = read_log_of(stopped)
+    assert max(stopped.glob("checkpoint*")).name == f"checkpoint-{len(log):08d}.npz"
+    make_trainer(stopped, len(log) + 3, checkpoint_every=2).run(resume=True)
+    make_trainer(straight, len(log) + 3, checkpoint_every=2).run()
+    assert outcome(stopped) == outcome(straight)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no such signal")
+def test_two_signals_to_end_are_as_one(straight, tmp_path):
+    def hang_up(batch):  # as a terminal that is closed does: its shell sends one, too
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
+
+    with pytest.raises(SystemExit) as caught:
+        disturbed(make_trainer(tmp_path), 9, hang_up).run()
+    assert caught.value.code == 128 + signal.SIGHUP
+    assert max(tmp_path.glob("checkpoint*")).name == "checkpoint-00000005.npz"
+    make_trainer(tmp_path).run(resume=True)
+    assert outcome(tmp_path) == straight
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no such signal")
+def test_a_signal_that_the_program_ignores(straight, tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` does
+    try:
+        disturbed(make_trainer(tmp_path), 9, lambda _: signal.raise_signal(signal.SIGHUP)).run()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert outcome(tmp_path) == straight
+
+
+@pytest.mark.usefixtures("listening")
+def test_ctrl_c_while_the_last_checkpoint_is_written(straight, tmp_path, monkeypatch):
+    sync, calls = os.fsync, iter(range(100))
+
+    def press(descriptor):
+        if next(calls) == 1:  # the log comes first
+            signal.raise_signal(signal.SIGINT)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", press)
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(tmp_path, checkpoint_every=100).run()
+    monkeypatch.undo()
+    assert outcome(tmp_path)[1:] == straight[1:]
+
+
 @pytest.mark.usefixtures("listening")
 def test_second_ctrl_c_stops_at_once(straight, tmp_path):
     with pytest.raises(KeyboardInterrupt):
@@ -222,7 +284,124 @@ def test_second_ctrl_c_stops_at_once(straight, tmp_path):
     assert outcome(tmp_path) == straight
 
 
+# ------------------------------------------------------------------- two processes, one folder
+
+
+SLOW = """
+import os, pathlib, sys, time
+from training_run import make_trainer
+folder, sync = pathlib.Path(sys.argv[1]), os.fsync
+def wait(descriptor):  # amid the writing of the first checkpoint
+    (folder / "writing").touch()
+    while (folder / "writing").exists():
+        time.sleep(0.01)
+    sync(descriptor)
+trainer = make_trainer(folder, 4)
+os.fsync = wait
+trainer.run()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files are locked on Unix")
+def test_a_second_resume_leaves_the_first_process_alone(tmp_path):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    first = subprocess.Popen([sys.executable, "-c", SLOW, str(tmp_path)], env=environment)
+    try:
+        stages = 0
+        while first.poll() is None:
+            if not (tmp_path / "writing").exists():
+                continue
+            before = sorted(tmp_path.iterdir())
+            with pytest.raises(FileExistsError, match="another process is at work on this run"):
+                make_trainer(tmp_path).run(resume=True)
+            assert make_trainer(tmp_path).resume() is None  # which only reads
+            remove_leftovers(tmp_path)
+            assert sorted(tmp_path.iterdir()) == before
+            stages += any(path.name.endswith(".tmp") for path in before)
+            (tmp_path / "writing").unlink()
+    finally:
+        first.kill()
+    assert first.wait() == 0 and stages == 1
+    assert [path.name for path in make_trainer(tmp_path).checkpoints()] == [
+        "checkpoint-00000004.npz"
+    ]
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    names = [".model.npz.0123456789ab.tmp", ".checkpoint-00000001.npz.0123456789ab.tmp"]
+    others = [".model.npz.tmp", "notes.0123456789ab.tmp", ".notes", "model.npz"]
+    for name in names + others:
+        (tmp_path / name).write_text("half")
+    make_trainer(tmp_path, iterations=1).run(resume=True)
+    kept = {path.name for path in tmp_path.iterdir()}
+    assert kept == {*others, "log.jsonl", "checkpoint-00000001.npz"}
+
+
+def test_a_run_with_a_log_of_the_other_format(stopped):
+    before = outcome(stopped)
+    with pytest.raises(FileExistsError, match=r"run with log.jsonl: go on with it .log=jsonl. or"):
+        make_trainer(stopped, log="csv").run(resume=True)
+    assert outcome(stopped) == before
+
+
 # ------------------------------------------------------------------------------- going wrong
+
+
+def test_a_damaged_picture_amid_an_epoch_loses_nothing(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(5):
+        write_image(tmp_path / f"{i}.png", rng.integers(0, 256, (9, 12, 3), "uint8"))
+        write_labels(tmp_path / f"{i}l.png", rng.integers(0, 3, (9, 12)))
+    (tmp_path / "list.txt").write_text("".join(f"{i}.png {i}l.png\n" for i in range(5)))
+
+    def run(folder, resume=False):
+        trainer = make_trainer(tmp_path / folder, 6, checkpoint_every=100)
+        trainer.loader = Loader(PairList(tmp_path / "list.txt"), batch=1, seed=3)
+        trainer.run(resume)
+
+    run("straight")
+    order = [*np.random.default_rng((3, 0, 0)).permutation(5)]  # the first epoch's
+    picture = tmp_path / f"{order[3]}.png"  # the second of the second iteration's two batches
+    whole = picture.read_bytes()
+    picture.write_bytes(whole[:100])
+    message = r"learned before this error is in .*checkpoint-00000001.npz"
+    with (
+        pytest.raises(FormatError, match=f"{picture.name}: damaged"),
+        pytest.warns(UserWarning, match=message),
+    ):
+        run("stopped")
+    assert len(read_log_of(tmp_path / "stopped")) == 1
+    with pytest.raises(FormatError, match=f"{picture.name}: damaged"):  # it is no better now
+        run("stopped", resume=True)
+    picture.write_bytes(whole)
+    run("stopped", resume=True)
+    assert outcome(tmp_path / "stopped") == outcome(tmp_path / "straight")
+
+
+def test_a_step_that_fails_halfway_leaves_no_checkpoint(tmp_path):
+    trainer = make_trainer(tmp_path)
+    update, calls = trainer.optimizer._update, iter(range(100))
+
+    def fail(*arguments):  # some weights are those of this iteration, others of the one before
+        if next(calls) == 6:
+            raise MemoryError
+        return update(*arguments)
+
+    trainer.optimizer._update = fail
+    with pytest.raises(MemoryError):
+        trainer.run()
+    assert len(read_log_of(tmp_path)) == 1 and not trainer.checkpoints()
+
+
+def test_progress_that_cannot_be_shown_loses_nothing(straight, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("segaware_np.progress.print", refuse, raising=False)
+    with pytest.raises(BrokenPipeError), pytest.warns(UserWarning, match="00000001.npz"):
+        make_trainer(tmp_path, progress=True).run()
+    make_trainer(tmp_path).run(resume=True)
+    assert outcome(tmp_path) == straight
 
 
 def spoil_image(batch):
@@ -286,7 +465,7 @@ def stopped(tmp_path):
 
 def test_a_run_is_not_overwritten(stopped):
     before = outcome(stopped)
-    with pytest.raises(FileExistsError, match="holds a run: go on with it .* --resume"):
+    with pytest.raises(FileExistsError, match="holds a run: go on with it .resume=True."):
         make_trainer(stopped).run()
     assert outcome(stopped) == before
 

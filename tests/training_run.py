@@ -1,8 +1,9 @@
 """A small training run: imported by test_train, and run by it as a program that kills itself.
 
-usage: training_run.py FOLDER ITERATIONS AFTER SECONDS
+usage: training_run.py FOLDER ITERATIONS AFTER SECONDS [SIGNAL]
 
-Resumes the run in FOLDER, does AFTER iterations, and is killed SECONDS after that.
+Resumes the run in FOLDER, does AFTER iterations, and sends itself a signal SECONDS after that: by
+default SIGKILL.
 """
 
 import os
@@ -51,19 +52,19 @@ def make_trainer(folder, iterations=12, net=None, optimizer=Adam, **options):
     return Trainer(net, learner, loader, folder=folder, iterations=iterations, **options)
 
 
-def kill(trainer, after, seconds):
-    """Wait for the moment, then kill this process: no handler runs, nothing is flushed."""
+def kill(trainer, after, seconds, number):
+    """Wait for the moment, then send the signal: of SIGKILL no handler hears."""
     start = trainer.optimizer.iteration
     while trainer.optimizer.iteration < start + after:
         time.sleep(1e-4)
     time.sleep(seconds)
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), number)
 
 
 if __name__ == "__main__":
-    folder, iterations, after, seconds = sys.argv[1:]
+    folder, iterations, after, seconds, *number = sys.argv[1:]
     trainer = make_trainer(folder, int(iterations), checkpoint_every=2)
     trainer.resume()
-    arguments = (trainer, int(after), float(seconds))
+    arguments = (trainer, int(after), float(seconds), *map(int, number or [signal.SIGKILL]))
     threading.Thread(target=kill, args=arguments, daemon=True).start()
     trainer.run(resume=True)
