@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from errno import EIO
 
 from segaware_np.extras import require
 
@@ -62,7 +63,7 @@ def _lines(total: int, done: int) -> Callable[[str], None]:
         done += 1
         due = done * 20 // total > (done - 1) * 20 // total
         if due or time.monotonic() - last >= _PATIENCE:
-            print(f"{done}/{total}  {note}", file=sys.stderr, flush=True)
+            _say(f"{done}/{total}  {note}\n")
             last = time.monotonic()
 
     return advance
@@ -78,12 +79,20 @@ def _line(total: int, done: int) -> Iterator[Callable[[str], None]]:
         done += 1
         if done == total or time.monotonic() - last >= _BLINK:
             line = f"{done}/{total}  {note}"
-            sys.stderr.write("\r" + line.ljust(width))
-            sys.stderr.flush()
+            _say("\r" + line.ljust(width))
             width, last = len(line), time.monotonic()
 
     try:
         yield advance
     finally:
         if width:
-            sys.stderr.write("\n")
+            _say("\n")
+
+
+def _say(text: str) -> None:
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError as error:
+        if error.errno != EIO:  # of a terminal that was closed: nobody is left to read
+            raise

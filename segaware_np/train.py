@@ -189,8 +189,8 @@ class Trainer:
                 self.resume()
             elif self._logs() or self.checkpoints():
                 raise FileExistsError(
-                    f"{self._folder} holds a run: go on with it (resume=True) or take another "
-                    "folder"
+                    f"{self._folder} holds a run: go on with it (the same call with resume=True) "
+                    "or take another folder"
                 )
             self.net.train()
             if self.optimizer.iteration < self.iterations:
@@ -369,7 +369,7 @@ class Trainer:
     def _non_finite(self, message: str) -> NonFiniteError:
         paths = self.checkpoints()
         kept = f"the last checkpoint is {paths[-1]}" if paths else "there is no checkpoint yet"
-        advice = "a lower learning rate (lr=...) or a limit of its norm (clip_norm=...) may help"
+        advice = "a lower learning rate (lr=...) or a clip_norm (clip_norm=...) may help"
         return NonFiniteError(f"{message}; {kept}; {advice}")
 
 

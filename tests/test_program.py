@@ -7,15 +7,18 @@ import os
 import signal
 import subprocess
 import sys
+import time
+import warnings
 
 import numpy as np
 import pytest
 from command_line import fails
 
 from segaware_np.commands import info
-from segaware_np.commands.main import describe, main
+from segaware_np.commands.main import describe, main, spell
 from segaware_np.commands.parser import build_parser
 from segaware_np.images import write_image
+from segaware_np.log import read_log
 
 
 def segaware(*arguments, numpy=None, folder=None, **options):
@@ -92,6 +95,62 @@ def test_closed_streams(tmp_path, closed):
     train += ["--depths", "1", "--refine", "1", "--batch", "1", "--iterations", "1"]
     assert segaware(*train, preexec_fn=close).returncode == 0
     assert (tmp_path / "run" / "model.npz").is_file()
+
+
+TRAIN = ["train", "scenes", "--network", "plain", "--widths", "2", "--depths", "1", "--refine", "1"]
+TRAIN += ["--batch", "1", "--iterations", "100000", "--checkpoint-every", "100000"]
+
+
+def own_terminal():
+    """Take the terminal on standard input for one's own, to be told when it is closed."""
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def wait_for(path, lines):
+    while not path.exists() or path.read_bytes().count(b"\n") < lines:
+        time.sleep(0.01)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="terminals and signals of Unix")
+@pytest.mark.parametrize(("way", "code"), [("terminal closed", 129), ("SIGTERM", 143), ("^C", 130)])
+def test_training_that_is_ended_writes_a_checkpoint(tmp_path, way, code):
+    master, slave = os.openpty()
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    train = subprocess.Popen(
+        [sys.executable, "-m", "segaware_np", *TRAIN, "-o", str(tmp_path)],
+        env=environment, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+        preexec_fn=own_terminal,
+    )  # fmt: skip
+    os.close(slave)
+    try:
+        wait_for(tmp_path / "log.jsonl", 3)
+        if way == "terminal closed":
+            os.close(master)
+        elif way == "^C":
+            os.write(master, b"\x03")
+        else:
+            train.send_signal(signal.SIGTERM)
+        if way != "terminal closed":  # read on, or a full terminal would hold it up
+            text = b"".join(iter(lambda: _read(master), b"")).decode()
+            os.close(master)
+            assert "stopping after this iteration" in text
+            assert "the same command with --resume goes on from here" in text
+        assert train.wait() == code
+    finally:
+        train.kill()
+    iterations = len(read_log(tmp_path / "log.jsonl"))
+    (checkpoint,) = tmp_path.glob("*.npz")
+    assert checkpoint.name == f"checkpoint-{iterations:08d}.npz"
+
+
+def _read(terminal):
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # its other end was closed
+        return b""
 
 
 # --- help ---------------------------------------------------------------------------------------
@@ -187,3 +246,25 @@ def test_ctrl_c(capsys, monkeypatch):
 )
 def test_describe(error, text):
     assert describe(error) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("(clip_norm=...) may help", "(--clip-norm) may help"),
+        ("go on with resume=True", "go on with --resume"),
+        ("one a batch (batch=1), or", "one a batch (--batch 1), or"),
+        ("runs/lr=0.1/model.npz: no (lr=0.1)", "runs/lr=0.1/model.npz: no (--lr 0.1)"),
+        ("labels from 0 to 5 (classes=...)", "labels from 0 to 5 (classes=...)"),
+    ],
+)
+def test_arguments_are_spelt_as_options(text, told):
+    assert spell(text, {"lr", "batch", "clip_norm", "resume"}) == told
+
+
+def test_what_the_library_warns_of_is_a_note(capsys, monkeypatch):
+    monkeypatch.setattr(info, "run", lambda options: warnings.warn("two of three", stacklevel=1))
+    before = warnings.showwarning
+    assert main(["info"]) == 0
+    assert capsys.readouterr().err == "note: two of three\n"
+    assert warnings.showwarning is before

@@ -8,7 +8,9 @@ import sys
 
 TYPE_CHECKING = False  # and no other import: Ctrl-C is to find `main` at work
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from argparse import Namespace
+    from collections.abc import Container, Sequence
+    from typing import Any
 
 
 _FORESEEN = (ValueError, TypeError, OSError, ImportError, MemoryError, FloatingPointError)
@@ -27,6 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0; 2 after an error, which is one line on standard error; 130 after Ctrl-C; 141 if the
         reader of the output has gone, as behind ``| head``.
+
+    Raises
+    ------
+    SystemExit
+        After ``--help`` or a wrong command line; after SIGTERM or SIGHUP that training obeyed, with
+        the code 143 or 129.
 
     Examples
     --------
@@ -59,6 +67,7 @@ def _run(arguments: list[str], interrupts: list[int]) -> None:
     """Run a command, noting in ``interrupts`` each Ctrl-C: code amid it may raise what it likes."""
     import signal
     import threading
+    import warnings
 
     def interrupt(number: int, _: object) -> None:
         interrupts.append(number)
@@ -72,11 +81,62 @@ def _run(arguments: list[str], interrupts: list[int]) -> None:
         from segaware_np.commands.parser import parse
 
         options = parse(arguments)
-        options.run(options)
+        with warnings.catch_warnings():
+            _show_notes(warnings)
+            _run_command(options)
         sys.stdout.flush()
     finally:
         if listening:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _run_command(options: Namespace) -> None:
+    """Run it; arguments that the library's errors name are the command's options."""
+    try:
+        options.run(options)
+    except Exception as error:
+        known = vars(options)
+        error.args = tuple(spell(a, known) if isinstance(a, str) else a for a in error.args)
+        raise
+
+
+def spell(text: str, options: Container[str]) -> str:
+    r"""Return a message with its arguments, ``name=value``, as options: ``--name value``.
+
+    Parameters
+    ----------
+    text : str
+    options : container of str
+        Names of the arguments that are options.
+
+    Examples
+    --------
+    >>> spell("crop them (crop=...) or take one (batch=1)", ["crop", "batch"])
+    'crop them (--crop) or take one (--batch 1)'
+    """
+    import re
+
+    def option(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        if name not in options:
+            return found[0]
+        flag = f"--{name.replace('_', '-')}"
+        return flag if value in ("True", "...") else f"{flag} {value}"
+
+    return re.sub(r"(?<=[( ])([a-z_]+)=([\w.]+)(?=[), ]|$)", option, text)
+
+
+def _show_notes(warnings: Any) -> None:
+    """Show what the library warns of as one line each."""
+    plain = warnings.showwarning
+
+    def show(message, category, *place) -> None:
+        if category is UserWarning:
+            print(f"note: {message}", file=sys.stderr)
+        else:
+            plain(message, category, *place)
+
+    warnings.showwarning = show
 
 
 def _stopped() -> int:

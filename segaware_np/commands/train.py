@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -213,9 +214,10 @@ def run(options: argparse.Namespace) -> None:
         print(f"{len(copied)} of {len(net.parameters())} arrays of weights from {options.start}")
     try:
         trainer.run(options.resume)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         if trainer.checkpoints():
-            print("the same command with --resume goes on from here", file=sys.stderr)
+            with suppress(OSError):  # of a terminal that was closed
+                print("the same command with --resume goes on from here", file=sys.stderr)
         raise
     if _holds(model, net):
         done = trainer.optimizer.iteration

@@ -81,10 +81,10 @@ class _FilePairs:
         wrong, right = labels < 0, "of at least 0"
         if self._classes is not None:
             wrong |= labels >= self._classes
-            right = f"from 0 to {self._classes - 1} (--classes)"
+            right = f"from 0 to {self._classes - 1} (classes=...)"
         if self._ignore_label is not None:
             wrong &= labels != self._ignore_label
-            right += f" or {self._ignore_label} (--ignore-label)"
+            right += f" or {self._ignore_label} (ignore_label=...)"
         if wrong.any():
             y, x = np.argwhere(wrong)[0]
             raise FormatError(

@@ -96,7 +96,7 @@ class Loader:
         if len(sizes) > 1:
             raise ValueError(
                 f"dataset: expected images of one size in batch {index}, got {sorted(sizes)}: crop "
-                "them (--crop, Augmentation(crop=...)) or take one a batch (--batch 1)"
+                "them in the augmentation (crop=...) or take one a batch (batch=1)"
             )
         batch = {"image": np.stack(images)}
         if labels[0] is not None:
