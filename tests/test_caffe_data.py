@@ -48,6 +48,8 @@ def test_image_seg_data(pairs: Path) -> None:
     net = Net(text)
     assert net.blobs["data"].shape == (3, 3, 9, 9)
     out = net.forward()
+    told = Net(text.replace("label_type: PIXEL", "")).forward()  # the names tell
+    np.testing.assert_array_equal(told["label"], out["label"])
     np.testing.assert_array_equal(out["data"][:, :, 2, 3],
                                   [[200 - 104, 100 - 117, 10 * i - 123] for i in range(3)])
     assert not out["data"][:, :, 6:].any()  # filled up with the mean
@@ -97,6 +99,8 @@ def test_lists_whose_labels_do_not_count(pairs: Path) -> None:
         out = Net(text).forward()
         np.testing.assert_array_equal(out["label"][1, 0, :6], label)
         np.testing.assert_array_equal(out["dim"][:, 0, 0], [[6, 7]] * 2)  # at most the crop
+    told = Net(text.replace("label_type: IMAGE", "")).forward()  # the numbers tell
+    np.testing.assert_array_equal(told["label"], out["label"])
     (pairs / "numbers.txt").write_text("/i0.png")
     assert Net(text.replace("IMAGE", "NONE").replace("batch_size: 2", "")).forward()["data"].any()
 

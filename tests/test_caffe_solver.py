@@ -158,6 +158,7 @@ def test_the_old_name_of_the_type() -> None:
         ('base_lr: -1 lr_policy: "fixed"', "lr_policy 'fixed': lr"),
         ('base_lr: 1 lr_policy: "fixed" momentum: 1', "momentum: expected a number in"),
         ('base_lr: 1 lr_policy: "fixed" type: "AdaGrad" momentum: 0.5', "has no momentum"),
+        ('base_lr: 1 lr_policy: "fixed" type: "RMSProp"', "without rms_decay: .* 0.99 in"),
         ('base_lr: 1 lr_policy: "fixed" regularization_type: "L3"', "expected L1 or L2"),
         ('base_lr: 1 lr_policy: "fixed" snapshot: 5', "snapshot_prefix"),
         ('base_lr: 1 lr_policy: "fixed" snapshot_format: HDF5', "BINARYPROTO"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from segaware_np.caffe.alignment import place_crop
 from segaware_np.caffe.blobs import Shape
 from segaware_np.caffe.fusion import FusedStep, fuse
 from segaware_np.caffe.graph import Graph, Step
@@ -27,6 +28,8 @@ class Engine:
     forced : bool
         Gradients go everywhere, to the inputs too.
     fused : bool
+    crop : {"aligned", "zero"}, optional
+        Where a Crop without ``crop_param`` begins.
 
     Attributes
     ----------
@@ -38,7 +41,9 @@ class Engine:
         Whether there was a forward pass since the last change.
     """
 
-    def __init__(self, graph: Graph, context: Context, forced: bool, fused: bool) -> None:
+    def __init__(
+        self, graph: Graph, context: Context, forced: bool, fused: bool, crop: str | None
+    ) -> None:
         self.graph, self.context, self.forced, self.fused = graph, context, forced, fused
         self.shapes: dict[int, Shape] = {}
         self.values: dict[int, Array] = {}
@@ -49,7 +54,7 @@ class Engine:
 
         self.inputs = {name: graph.versions[name][0] for name in graph.inputs}
         self.shapes.update({slot: graph.inputs[name] for name, slot in self.inputs.items()})
-        self._infer(graph.steps, declare=True)
+        self._declare(crop)
         self._mark_needs()
         self.steps = fuse(graph, self.shapes) if fused else graph.steps
         chains = [step for step in self.steps if isinstance(step, FusedStep)]
@@ -60,18 +65,22 @@ class Engine:
 
     # -- shapes and needs ---------------------------------------------------------------------
 
-    def _infer(self, steps: Iterable[Step], declare: bool = False) -> None:
-        """Work out all shapes, and at the first time make the parameters."""
+    def _declare(self, crop: str | None) -> None:
+        """Work out all shapes for the first time, and make the parameters."""
         named: dict[str, Shared] = {}
+        for step in self.graph.steps:
+            place_crop(step, self.graph, self.shapes, crop)
+            self._infer([step])
+            declared = step.layer.declare(*(self.shapes[slot] for slot in step.bottoms))
+            step.layer.params = make_parameters(step.layer, declared, named, self.forced)
+
+    def _infer(self, steps: Iterable[Step]) -> None:
+        """Work out the shapes of the tops."""
         for step in steps:
-            bottoms = [self.shapes[slot] for slot in step.bottoms]
-            tops = step.layer.shapes(*bottoms)
+            tops = step.layer.shapes(*(self.shapes[slot] for slot in step.bottoms))
             for shape in tops:
                 check_shape(step.layer.spec, shape)
             self.shapes.update(zip(step.tops, tops, strict=True))
-            if declare:
-                declared = step.layer.declare(*bottoms)
-                step.layer.params = make_parameters(step.layer, declared, named, self.forced)
 
     def _mark_needs(self) -> None:
         """Find out which steps backward has to visit, and where it has to go from there."""
@@ -243,7 +252,7 @@ class Engine:
         """The array of a slot, if need be from the layers that make it."""
         if slot in self.values:
             return self.values[slot]
-        step = next(step for step in self.graph.steps if slot in step.tops)
+        step = self.graph.makers[slot]
         tops, _ = step.layer.forward(*map(self._make, step.bottoms))
         return tops[step.tops.index(slot)]
 

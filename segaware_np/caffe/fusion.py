@@ -95,11 +95,10 @@ def fuse(graph: Graph, shapes: dict[int, Shape]) -> list[Step]:
 
     Shapes, parameters and needs of the steps must be known.
     """
-    producer = {slot: step for step in graph.steps for slot in step.tops}
     chains = [
         chain
         for step in graph.steps
-        for chain in (_convolution(step, producer, graph, shapes), _loss(step, producer))
+        for chain in (_convolution(step, graph, shapes), _loss(step, graph))
         if chain is not None
     ]
     chains = _exclusive(chains, graph)
@@ -130,18 +129,16 @@ def _exclusive(chains: list[FusedStep], graph: Graph) -> list[FusedStep]:
         chains = kept
 
 
-def _convolution(
-    step: Step, producer: dict[int, Step], graph: Graph, shapes: dict[int, Shape]
-) -> FusedStep | None:
+def _convolution(step: Step, graph: Graph, shapes: dict[int, Shape]) -> FusedStep | None:
     convolution = step.layer
     if not (isinstance(convolution, Convolution) and convolution.from_columns):
         return None
-    product = producer.get(step.bottoms[0])
+    product = graph.makers.get(step.bottoms[0])
     if product is None or product.layer.type != "Eltwise" or len(product.bottoms) != 2:
         return None
     if product.layer.operation != "PROD":  # type: ignore[attr-defined]
         return None
-    factors = {type(s.layer): s for b in product.bottoms if (s := producer.get(b)) is not None}
+    factors = {type(s.layer): s for b in product.bottoms if (s := graph.makers.get(b)) is not None}
     columns, tile = factors.get(Im2col), factors.get(Tile)
     if columns is None or tile is None or tile.layer.along not in (1, -3):  # type: ignore[attr-defined]
         return None
@@ -161,10 +158,10 @@ def _convolution(
     )
 
 
-def _loss(step: Step, producer: dict[int, Step]) -> FusedStep | None:
+def _loss(step: Step, graph: Graph) -> FusedStep | None:
     if not isinstance(step.layer, DistLoss):
         return None
-    distance, parity = (producer.get(slot) for slot in step.bottoms)
+    distance, parity = (graph.makers.get(slot) for slot in step.bottoms)
     if distance is None or parity is None:
         return None
     if not (isinstance(distance.layer, Im2dist) and isinstance(parity.layer, Im2parity)):

@@ -50,6 +50,8 @@ class Graph:
 
     Attributes
     ----------
+    makers : dict of int to Step
+        The step that makes each slot; inputs have none.
     names : list of str
         The blob's name of each slot; empty for the loss of a layer without a top.
     versions : dict of str to list of int
@@ -57,6 +59,7 @@ class Graph:
     """
 
     steps: list[Step] = field(default_factory=list)
+    makers: dict[int, Step] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
     versions: dict[str, list[int]] = field(default_factory=dict)
     inputs: dict[str, Shape] = field(default_factory=dict)
@@ -104,6 +107,7 @@ def build(net: Message, state: Message, context: Context) -> Graph:
             graph.inputs.update(zip(spec.top, step.layer.shapes(), strict=True))
         else:
             graph.steps.append(step)
+            graph.makers.update(dict.fromkeys(step.tops, step))
     if not graph.names:
         raise net.error("the network has no layers")
     return graph

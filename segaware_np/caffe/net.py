@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from segaware_np.caffe.alignment import READINGS
 from segaware_np.caffe.blobs import ParameterBlob, Shape
 from segaware_np.caffe.engine import Engine
 from segaware_np.caffe.formats.schema import Message, bind
@@ -80,6 +81,10 @@ class Net:
         of blobs that have been used up. False runs every layer by itself and keeps everything.
     seed : int
         Of fillers, dropout and data layers.
+    crop : {"aligned", "zero"}, optional
+        Where a Crop without ``crop_param`` begins: where the layers between its bottoms lay them
+        on each other, as in the Caffe of FCN's and HED's time, or at 0, as in the later one. If it
+        is not given, a description for which that differs is refused.
     state : Message, optional
         A NetState, which include and exclude rules are held against: by default the description's.
 
@@ -124,17 +129,20 @@ class Net:
         *,
         fuse: bool = True,
         seed: int = 0,
+        crop: str | None = None,
         state: Message | None = None,
     ) -> None:
         if phase not in ("TRAIN", "TEST"):
             raise ValueError(f"phase: expected 'TRAIN' or 'TEST', got {phase!r}")
         if np.dtype(dtype).char not in "fd":
             raise ValueError(f"dtype: expected float32 or float64, got {np.dtype(dtype)}")
+        if crop is not None and crop not in READINGS:
+            raise ValueError(f"crop: expected one of {', '.join(READINGS)}, got {crop!r}")
         spec = describe(path_or_text, "NetParameter", variables or {})
         context = Context(phase, np.dtype(dtype), xp, seed)
         graph = build(spec, _state(spec, state, phase), context)
         self.name, self._graph, self._context = spec.name, graph, context
-        self._engine = Engine(graph, context, spec.force_backward, fuse)
+        self._engine = Engine(graph, context, spec.force_backward, fuse, crop)
         self.inputs, self.outputs = list(graph.inputs), graph.outputs()
         self.blobs = {
             name: Blob(self._engine, name, slots) for name, slots in graph.versions.items()

@@ -45,7 +45,7 @@ class Solver:
         The network to train, of phase TRAIN; by default the one that the description names.
     variables : mapping, optional
         Values of the ``${NAME}`` in the solver's and the network's description.
-    dtype, xp, fuse
+    dtype, xp, fuse, crop
         As for `Net`, where the description names it.
     log : callable, optional
         Called with a line of text every ``display`` iterations, and after each test.
@@ -88,6 +88,7 @@ class Solver:
         xp: ModuleType = np,
         *,
         fuse: bool = True,
+        crop: str | None = None,
         log: Callable[[str], None] | None = None,
     ) -> None:
         self.param = describe(path_or_text, "SolverParameter", variables or {})
@@ -95,7 +96,7 @@ class Solver:
         _check(self.param)
         self.log = log or (lambda line: None)
         options = {"variables": variables, "dtype": dtype, "xp": xp, "fuse": fuse,
-                   "seed": max(self.param.random_seed, 0)}
+                   "crop": crop, "seed": max(self.param.random_seed, 0)}
         self.net = net or self._train_net(options)
         self.test_nets = [self._test_net(i, net, options) for i in range(len(self.param.test_iter))]
         self._optimizer = _optimizer(self.param, self.net)
@@ -362,6 +363,9 @@ def _optimizer(param: Message, net: Net) -> optim.Optimizer:
         raise param.error(f"type: expected one of {', '.join(_NAMES.values())}, got {kind!r}")
     if kind in ("AdaGrad", "RMSProp") and param.momentum:
         raise param.error(f"type {kind!r} has no momentum")
+    if kind == "RMSProp" and "rms_decay" not in param:
+        raise param.error("type 'RMSProp' without rms_decay: it is 0 in the authors' Caffe and in "
+                          "that of its time, 0.99 in the later one: write which")
     fields = {"SGD": ["momentum"], "Nesterov": ["momentum"], "AdaGrad": ["delta"],
               "RMSProp": ["delta", "rms_decay"], "AdaDelta": ["momentum", "delta"],
               "Adam": ["momentum", "momentum2", "delta"]}[kind]

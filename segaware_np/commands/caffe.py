@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from segaware_np.caffe import Net, Solver
+from segaware_np.caffe.alignment import READINGS
 from segaware_np.caffe.weights import read_layers, write_layers
 from segaware_np.commands.options import add_device, array_library
 from segaware_np.commands.sources import label_files
@@ -80,6 +81,11 @@ def _command(
             "-D", dest="variables", metavar="NAME=VALUE", action="append", type=_assignment,
             help="value of a ${NAME} in the description (repeat it for more)",
         )
+        parser.add_argument(
+            "--crop", choices=READINGS,
+            help="where a Crop without crop_param begins: aligned by the layers between, as in the "
+                 "Caffe of FCN's and HED's time, or at zero, as in the later one",
+        )
     return parser
 
 
@@ -94,7 +100,7 @@ def run(options: argparse.Namespace) -> None:
     """Label images."""
     files = label_files(options.images, options.output)
     net = Net(options.model, options.weights, xp=array_library(options),
-              variables=dict(options.variables or ()))
+              variables=dict(options.variables or ()), crop=options.crop)
     if not net.inputs:
         raise ValueError(f"{options.model}: reads its images from a list; declare an input "
                          '(input: "data" input_shape {...}) in its place')
@@ -134,7 +140,8 @@ def label_image(net: Net, blob: str, image: np.ndarray) -> np.ndarray:
 def train(options: argparse.Namespace) -> None:
     """Train."""
     solver = Solver(options.solver, variables=dict(options.variables or ()),
-                    xp=array_library(options), log=lambda line: print(line, flush=True))
+                    xp=array_library(options), crop=options.crop,
+                    log=lambda line: print(line, flush=True))
     if solver.net.inputs:
         raise ValueError(f"{options.solver}: its network waits for {', '.join(solver.net.inputs)}: "
                          "give it data layers, or use Solver.step(n, feed) in Python")
@@ -148,7 +155,8 @@ def train(options: argparse.Namespace) -> None:
 
 def show(options: argparse.Namespace) -> None:
     """Print the table."""
-    net = Net(options.model, phase=options.phase, variables=dict(options.variables or ()))
+    net = Net(options.model, phase=options.phase, variables=dict(options.variables or ()),
+              crop=options.crop)
     print(net.summary())
 
 

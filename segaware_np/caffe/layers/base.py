@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from segaware_np.caffe.blobs import ParameterBlob, Shape
+from segaware_np.caffe.coordinates import Line, Lines
 from segaware_np.caffe.formats.schema import Message
 from segaware_np.files import FormatError
 from segaware_np.window import Window
@@ -88,6 +89,12 @@ class Layer:
     def shapes(self, *bottoms: Shape) -> list[Shape]:
         """Return the shapes of the tops; raise where the bottoms do not fit."""
         return [bottoms[0]]
+
+    def lines(self, *bottoms: Shape) -> Lines | None:
+        """Return where the top's pixels lie on the first bottom; None if it has no such order."""
+        top, bottom = self.shapes(*bottoms)[:1], bottoms[0]
+        alike = len(bottom) == 4 and [shape[2:] for shape in top] == [bottom[2:]]
+        return (Line(), Line()) if alike else None
 
     def declare(self, *bottoms: Shape) -> list[Declaration]:
         """Return the parameters that the layer needs."""

@@ -145,17 +145,22 @@ class ImageList(Source):
 class ImageSegData(ImageList):
     """Images, label maps and, as a third top, the pictures' sizes (at most the crop's).
 
-    ``label_type`` says what the lines hold beside the image: PIXEL (also if it is not set) a label
-    map, IMAGE a number for all pixels, NONE nothing of use: all pixels are ignored.
+    ``label_type`` says what the lines hold beside the image: PIXEL a label map, IMAGE a number for
+    all pixels, NONE nothing of use: all pixels are ignored. Where it is not set (which is IMAGE in
+    Caffe, the number of a map's name being 0) the lines tell: numbers or names.
     """
 
     tops = (1, 3)
 
     def read_list(self) -> Any:
-        type_ = self.param.label_type if "label_type" in self.param else "PIXEL"
+        type_ = self.param.label_type if "label_type" in self.param else self._label_type()
         if type_ == "PIXEL":
             return super().read_list()
         return LabelledImages(self.param.source, self.param.root_folder, labelled=type_ == "IMAGE")
+
+    def _label_type(self) -> str:
+        lines = filter(str.strip, read_text(Path(self.param.source))[0].splitlines())
+        return "IMAGE" if all(line.split()[-1].isdecimal() for line in lines) else "PIXEL"
 
     def shapes(self, *bottoms: Shape) -> list[Shape]:
         n, _, h, w = image = self.image_shape()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from itertools import pairwise
 from math import prod
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from segaware_np.caffe.blobs import Shape
+from segaware_np.caffe.coordinates import Line, Lines
 from segaware_np.caffe.layers.base import Grads, Layer, layer_type
 from segaware_np.ops.resize import ResizeCache, resize_backward, resize_forward
 from segaware_np.ops.tile import tile_backward, tile_forward
@@ -173,14 +175,18 @@ class Reshape(Flatten):
 
 @layer_type("Crop")
 class Crop(Layer):
-    """The part of the first bottom, from an offset on, that has the second one's size."""
+    """The part of the first bottom, from an offset on, that has the second one's size.
+
+    Without ``crop_param`` the offset is for `alignment` to decide.
+    """
 
     bottoms = (2, 2)
 
+    def configure(self) -> None:
+        self.offsets = self.spec.crop_param.offset or [0]
+
     def _place(self, x: Shape, size: Shape) -> tuple[slice, ...]:
-        param = self.spec.crop_param
-        first = self.axis(param.axis, len(x))
-        offsets = param.offset or [0]
+        first, offsets = self.axis(self.spec.crop_param.axis, len(x)), self.offsets
         if len(size) != len(x) or len(offsets) not in (1, len(x) - first):
             raise self.error(f"expected bottoms of as many axes, and one offset or one for each of "
                              f"{len(x) - first}, got {x}, {size} and {len(offsets)} offsets")
@@ -190,6 +196,13 @@ class Crop(Layer):
             raise self.error(f"{size[first:]} from {tuple(offsets)} on reaches beyond {x[first:]}")
         inner = tuple(slice(a, b) for a, b in zip(offsets, ends, strict=True))
         return (slice(None),) * first + inner
+
+    def lines(self, *bottoms: Shape) -> Lines | None:
+        place = self._place(*bottoms)
+        if len(place) != 4:
+            return None
+        rows, columns = (Line(shift=Fraction(part.start or 0)) for part in place[2:])
+        return rows, columns
 
     def shapes(self, *bottoms: Shape) -> list[Shape]:
         x, _ = bottoms
@@ -241,6 +254,15 @@ class Interp(Layer):
         n, c, h, w = self.image(bottoms[0])
         param = self.spec.interp_param
         return [(n, c, self._size(h, param.height), self._size(w, param.width))]
+
+    def lines(self, *bottoms: Shape) -> Lines | None:
+        inner = [length - sum(self.crop) for length in bottoms[0][2:]]
+        sizes = self.shapes(*bottoms)[0][2:]
+        if 1 in (*inner, *sizes):
+            return None
+        rows, columns = (Line(Fraction(length - 1, size - 1), Fraction(self.crop[0]))
+                         for length, size in zip(inner, sizes, strict=True))
+        return rows, columns
 
     def _inner(self, shape: Shape) -> tuple[slice, slice]:
         begin, end = self.crop

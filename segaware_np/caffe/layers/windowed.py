@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from segaware_np.caffe.blobs import Shape
+from segaware_np.caffe.coordinates import Lines, through
 from segaware_np.caffe.layers.base import (
     Declaration,
     Grads,
@@ -44,11 +45,18 @@ from segaware_np.xp import Array
 FAR = float(np.finfo(np.float32).max / np.float32(100))  # the authors' infinite distance
 
 
-@layer_type("Im2col")
-class Im2col(Layer):
+class _Windowed(Layer):
+    """A layer with the window of its ``convolution_param``."""
+
     def configure(self) -> None:
         self.window = window_of(self)
 
+    def lines(self, *bottoms: Shape) -> Lines | None:
+        return through(self.window)
+
+
+@layer_type("Im2col")
+class Im2col(_Windowed):
     def shapes(self, *bottoms: Shape) -> list[Shape]:
         n, c, _, _ = self.image(bottoms[0])
         return [(n, c * self.window.size, *fitted(self, self.window, bottoms[0]))]
@@ -65,9 +73,9 @@ class Im2col(Layer):
 
 
 @layer_type("Im2dist")
-class Im2dist(Layer):
+class Im2dist(_Windowed):
     def configure(self) -> None:
-        self.window = window_of(self)
+        super().configure()
         param = self.spec.im2dist_param
         self.options = (param.norm, param.remove_center, param.remove_bounds)
 
@@ -84,11 +92,11 @@ class Im2dist(Layer):
 
 
 @layer_type("Im2parity")
-class Im2parity(Layer):
+class Im2parity(_Windowed):
     stops = True
 
     def configure(self) -> None:
-        self.window = window_of(self)
+        super().configure()
         param = self.spec.im2parity_param
         self.ignore = param.ignore_label if "ignore_label" in param else None
 
@@ -105,9 +113,9 @@ class Im2parity(Layer):
 
 
 @layer_type("Convolution")
-class Convolution(Layer):
+class Convolution(_Windowed):
     def configure(self) -> None:
-        self.window = window_of(self)
+        super().configure()
         param = self.spec.convolution_param
         self.outputs, self.groups, self.bias = param.num_output, param.group, param.bias_term
         self.from_columns = param.bottom_is_im2col
@@ -126,6 +134,9 @@ class Convolution(Layer):
         if not self.from_columns:
             size = list(fitted(self, self.window, bottoms[0]))
         return [(n, self.outputs, *size)]
+
+    def lines(self, *bottoms: Shape) -> Lines | None:
+        return Layer.lines(self, *bottoms) if self.from_columns else super().lines(*bottoms)
 
     def _channels(self, channels: int) -> int:
         return channels // self.window.size if self.from_columns else channels
@@ -178,6 +189,10 @@ class Deconvolution(Convolution):
         except ValueError as error:
             raise self.error(str(error)) from None
 
+    def lines(self, *bottoms: Shape) -> Lines | None:
+        rows, columns = through(self.window)
+        return rows.back(), columns.back()
+
     def declare(self, *bottoms: Shape) -> list[Declaration]:
         weight, *bias = super().declare(*bottoms)
         shape = (bottoms[0][1], self.outputs // self.groups, *self.window.kernel)
@@ -227,6 +242,9 @@ class Pooling(Layer):
             return [(n, c, *pooled_shape(tuple(size), self._on(bottoms[0])))]  # type: ignore[arg-type]
         except ValueError as error:
             raise self.error(str(error)) from None
+
+    def lines(self, *bottoms: Shape) -> Lines | None:
+        return through(self._on(bottoms[0]))
 
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
         pool = max_pool_forward if self.spec.pooling_param.pool == "MAX" else average_pool_forward
