@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import product
 from operator import index
 from typing import NamedTuple, TypeAlias
+
+from segaware_np.lazy import lazy
 
 Pair = tuple[int, int]
 Index: TypeAlias = tuple  # an ellipsis and two slices: rows and columns behind any leading axes
@@ -120,23 +121,23 @@ class Window:
         k, d = _pair("kernel", kernel, 1), _pair("dilation", dilation, 1)
         return cls(k, 1, (d[0] * (k[0] // 2), d[1] * (k[1] // 2)), d)
 
-    @cached_property
+    @lazy
     def size(self) -> int:
         """Number of offsets, K."""
         return self.kernel[0] * self.kernel[1]
 
-    @cached_property
+    @lazy
     def centre(self) -> int:
         """Index of the centre among the K offsets (row by row)."""
         return (self.kernel[0] // 2) * self.kernel[1] + self.kernel[1] // 2
 
-    @cached_property
+    @lazy
     def offsets(self) -> tuple[Pair, ...]:
         """The K offsets ``(dy, dx)`` in pixels, relative to the centre, row by row."""
         (kh, kw), (dh, dw) = self.kernel, self.dilation
         return tuple(((i - kh // 2) * dh, (j - kw // 2) * dw) for i in range(kh) for j in range(kw))
 
-    @cached_property
+    @lazy
     def origin(self) -> Pair:
         """Pixel ``(y, x)`` on which the centre of the first window lies."""
         (kh, kw), (dh, dw) = self.kernel, self.dilation

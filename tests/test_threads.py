@@ -34,6 +34,18 @@ def restored(monkeypatch):
     monkeypatch.setattr(threads._state, "count", threads._state.count)
 
 
+def run(code, *arguments):
+    start = "from segaware_np.cpu.threads import parallel, set_num_threads; set_num_threads(3)\n"
+    return subprocess.run(
+        [sys.executable, "-c", start + code, *arguments], capture_output=True, text=True, timeout=60
+    )
+
+
+several_threads = pytest.mark.skipif(
+    importlib.util.find_spec("threadpoolctl") is None, reason="threadpoolctl is not installed"
+)
+
+
 def default(monkeypatch, value=None):
     if value is None:
         monkeypatch.delenv(threads.VARIABLE, raising=False)
@@ -172,6 +184,115 @@ def test_blas_has_one_thread_inside_and_its_own_number_again_afterwards():
         threads._state.set_blas(before)
 
 
+def in_another_thread(work):
+    results = []
+    thread = threading.Thread(target=lambda: results.append(work()))
+    thread.start()
+    thread.join(60)
+    return results[0]
+
+
+@pytest.fixture
+def two_of_blas():
+    """BLAS set to two threads, by this thread: the only one that threadpoolctl then listens to."""
+    pytest.importorskip("threadpoolctl")
+    parallel(str, [1])
+    before = blas_threads()
+    for library in threads._state.libraries:
+        library.set_num_threads(2)
+    yield [2] * len(before)
+    threads._state.set_blas(before)
+
+
+def test_blas_has_one_thread_inside_the_calls_of_any_thread(two_of_blas):
+    set_num_threads(2)
+    one = [1] * len(two_of_blas)
+    call = lambda: parallel(lambda job: blas_threads(), range(4))  # noqa: E731
+    for _ in range(3):  # each is by a thread that ends: what it controlled, nobody does then
+        assert in_another_thread(call) == [one] * 4
+        assert blas_threads() == two_of_blas
+    assert call() == [one] * 4
+    assert blas_threads() == two_of_blas
+
+
+@pytest.mark.parametrize("main_ends_first", [True, False])
+def test_blas_is_held_until_the_last_of_overlapping_calls_ends(two_of_blas, main_ends_first):
+    begun, end_main, end_other = (threading.Event() for _ in range(3))
+    ends = [end_main, end_other][:: 1 if main_ends_first else -1]
+    seen = []
+
+    def watch():
+        assert begun.wait(60)
+        for end in ends:
+            seen.append(blas_threads())
+            end.set()
+            time.sleep(0.1)  # the call that may end does
+
+    other = threading.Thread(target=parallel, args=(lambda _: end_other.wait(60), [0]))
+    watcher = threading.Thread(target=watch)
+
+    def overlap(_):
+        other.start()
+        watcher.start()
+        time.sleep(0.1)
+        begun.set()
+        assert end_main.wait(60)
+
+    parallel(overlap, [0])
+    other.join(60), watcher.join(60)
+    assert seen == [[1] * len(two_of_blas)] * 2
+    assert blas_threads() == two_of_blas
+
+
+class _OwnBlas:
+    """A BLAS on OpenMP: each thread sets its own number."""
+
+    internal_api = "openblas"
+
+    def __init__(self):
+        self.numbers = threading.local()
+
+    def info(self):
+        return {"threading_layer": "openmp"}
+
+    @property
+    def num_threads(self):
+        return getattr(self.numbers, "count", 4)
+
+    def set_num_threads(self, count):
+        self.numbers.count = count
+
+
+def test_a_blas_whose_threads_set_their_own_number_has_one_in_every_thread(monkeypatch):
+    library = _OwnBlas()
+    monkeypatch.setattr(threads, "_blas_libraries", lambda: [library])
+    monkeypatch.setattr(threads._state, "libraries", None)
+    monkeypatch.setattr(threads._state, "own", [])
+    threads._state.start_anew()  # the pool's threads know nothing of this library
+    set_num_threads(3)
+    meeting = threading.Barrier(3, timeout=30)
+
+    def work(job):
+        meeting.wait()
+        return library.num_threads
+
+    library.set_num_threads(2)
+    held = threading.Event(), threading.Event()
+    other = threading.Thread(
+        target=parallel, args=(lambda _: held[0].set() or held[1].wait(30), [0])
+    )
+    other.start()
+    assert held[0].wait(30)
+    try:
+        assert parallel(work, range(3)) == [1, 1, 1]
+        assert library.num_threads == 2
+        assert in_another_thread(lambda: library.num_threads) == 4
+    finally:
+        held[1].set()
+        other.join()
+        threads._state.start_anew()
+
+
 def test_without_threadpoolctl_jobs_run_one_after_the_other(monkeypatch):
     monkeypatch.setattr(threads._state, "libraries", None)
     monkeypatch.setitem(sys.modules, "threadpoolctl", None)
@@ -202,6 +323,97 @@ def test_a_forked_child_has_threads_of_its_own():
     assert fork(None) == expected
     assert parallel(fork, [1]) == [expected]
     assert parallel(str, range(3)) == ["0", "1", "2"]
+
+
+FORKS = """
+import os, signal, sys, threading, time
+import numpy as np
+signal.alarm(50)
+"""
+
+AMID_CALLS = """
+from segaware_np import ops, Window
+rng, window, ended = np.random.default_rng(0), Window.same(3), threading.Event()
+x, w = rng.standard_normal((2, 8, 40, 40), "f4"), rng.standard_normal((8, 8, 3, 3), "f4")
+y, cache = ops.convolution_forward(x, w, window=window)
+expected = ops.convolution_backward(y, cache)[1].tobytes()
+def call():
+    while not ended.is_set():
+        assert ops.convolution_backward(y, cache)[1].tobytes() == expected
+callers = [threading.Thread(target=call) for _ in range(2)]
+for caller in callers:
+    caller.start()
+for _ in range(30):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        os._exit(ops.convolution_backward(y, cache)[1].tobytes() != expected)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+ended.set()
+for caller in callers:
+    caller.join()
+print("done")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_program_may_fork_amid_the_calls_of_other_threads():
+    ended = run(FORKS + AMID_CALLS)
+    assert (ended.stdout, ended.stderr) == ("done\n", "")
+
+
+FROM_A_JOB = """
+forker, chosen = sys.argv[1], threading.Lock()
+meeting = threading.Barrier(3, timeout=30)
+def work(job):
+    meeting.wait()  # each thread has one job
+    mine = "main" if threading.current_thread() is threading.main_thread() else "helper"
+    if mine != forker or not chosen.acquire(blocking=False):
+        done.wait()
+        return None
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        return None
+    done.set()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+done = threading.Event()
+print(sorted(parallel(work, range(3)), key=str))
+"""
+
+
+@several_threads
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.parametrize("forker", ["main", "helper"])
+def test_a_child_whose_job_returns_says_that_the_jobs_of_other_threads_are_lost(forker):
+    ended = run(FORKS + FROM_A_JOB, forker)
+    assert ended.stdout == "[1, None, None]\n"
+    assert ended.stderr.count("what other threads had begun has no result in the child") == 1
+
+
+def test_an_attribute_that_a_thread_computes_at_the_fork_is_there_in_the_child():
+    ended = run(
+        FORKS
+        + """
+from segaware_np.lazy import lazy
+class Slow:
+    @lazy
+    def value(self):
+        begun.set()
+        return self.wait()
+begun, end, slow, quick = threading.Event(), threading.Event(), Slow(), Slow()
+slow.wait, quick.wait = lambda: end.wait(30), lambda: 7
+threading.Thread(target=lambda: slow.value).start()
+begun.wait(30)
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    os._exit(quick.value)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+end.set()
+"""
+    )
+    assert (ended.stdout, ended.stderr) == ("7\n", "")
 
 
 def test_a_call_does_not_wait_for_the_jobs_of_another():
@@ -238,18 +450,6 @@ def test_a_call_that_ended_keeps_nothing_alive():
     assert not any(reference() is not None for reference in held)
 
 
-def run(code):
-    start = "from segaware_np.cpu.threads import parallel, set_num_threads; set_num_threads(3)\n"
-    return subprocess.run(
-        [sys.executable, "-c", start + code], capture_output=True, text=True, timeout=60
-    )
-
-
-several_threads = pytest.mark.skipif(
-    importlib.util.find_spec("threadpoolctl") is None, reason="threadpoolctl is not installed"
-)
-
-
 @several_threads
 def test_a_program_ends_with_its_pool_alive():
     ended = run("print(parallel(abs, [-1, -2, -3]))")
@@ -278,7 +478,8 @@ def test_a_program_that_is_ending_still_computes(late):
 
 INTERRUPTIONS = """
 import random, signal
-from segaware_np.cpu.threads import _inside, _state
+import numpy as np
+from segaware_np.cpu.threads import _inside_job, _state
 parallel(abs, range(4))
 _state.set_blas([2] * len(_state.libraries))
 signal.signal(signal.SIGALRM, signal.default_int_handler)
@@ -290,7 +491,7 @@ while interrupted < 1000:
             parallel(abs, range(4))
     except KeyboardInterrupt:
         interrupted += 1
-    assert not _inside.job
+    assert not _inside_job.get() and np.getbufsize() == 8192
     assert parallel(abs, [-1, -2, -3]) == [1, 2, 3]
     assert not _state.holders
     assert {library.num_threads for library in _state.libraries} == {2}
@@ -338,6 +539,13 @@ def test_results_are_the_same_bit_for_bit_for_a_number_of_threads(count):
         np.testing.assert_allclose(have, want, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("count", [1, 2, 5, 7])
+def test_results_are_the_same_bit_for_bit_in_any_thread(count):
+    set_num_threads(count)
+    for have, want in zip(in_another_thread(step), step(), strict=True):
+        assert np.array_equal(have, want)
+
+
 def test_callers_may_use_threads_of_their_own():
     seeds, results = range(8), {}
 
@@ -361,9 +569,10 @@ def test_iterations_ask_for_no_more_memory():
         return {n: (b.size, b.ctypes.data) for n, b in threads._workspace.blocks.items()}
 
     set_num_threads(1)  # all scratch memory belongs to this thread
-    step()
     tracemalloc.start()
     try:
+        for seed in range(20):
+            step(seed)  # what is made once, such as the interpreter's free lists, is there
         before, held = scratch(), tracemalloc.get_traced_memory()[0]
         for seed in range(20):
             step(seed)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar, copy_context
 from math import ceil, prod
 from operator import index
 from pathlib import Path
@@ -106,13 +108,15 @@ def parallel(work: Callable[[Job], Result], jobs: Sequence[Job]) -> list[Result]
     ------
     Exception
         An error of a job, once no job runs any longer; what has not begun by then never does.
+    RuntimeError
+        In a child that a job forked: what other threads had begun has no result there.
 
     Examples
     --------
     >>> parallel(lambda n: n * n, range(4))
     [0, 1, 4, 9]
     """
-    if getattr(_inside, "job", False):
+    if _inside_job.get():
         return [work(job) for job in jobs]
     try:
         helpers = min(get_num_threads(), len(jobs)) - 1 if _state.hold_blas() else 0
@@ -129,26 +133,29 @@ class _Call:
     def __init__(self, work: Callable[[Any], Any], jobs: Sequence[Any]) -> None:
         self._work = work
         self._waiting = list(enumerate(jobs))[::-1]  # list.pop is atomic, with and without the GIL
-        self._results: list[Any] = [None] * len(jobs)
+        self._results: list[Any] = [_MISSING] * len(jobs)
         self._errors: list[BaseException] = []  # of helpers
         self._busy: list[threading.Lock] = []  # one for each helper, which releases it at its end
         self._errstate: dict[str, Any] = {**np.geterr(), "call": np.geterrcall()}  # the caller's
+        self._process = os.getpid()
 
     def run(self) -> list[Any]:
         """Take jobs until none is left; wait for the helpers that have taken one."""
-        before = np.getbufsize()
         try:
-            _inside.job = True
-            _set_buffers(_BUFFER)
-            self._drain()
+            # What is set in a context of its own is gone with it, whenever an interrupt comes.
+            copy_context().run(self._drain)
         finally:
-            _inside.job = False
-            _set_buffers(before)
-            for busy in self._busy:
-                busy.acquire()
+            self._wait()
         if self._errors:
             raise self._errors.pop(0)
         return self._results
+
+    def _wait(self) -> None:
+        if os.getpid() == self._process:
+            for busy in self._busy:
+                busy.acquire()
+        elif any(result is _MISSING for result in self._results):
+            raise RuntimeError(_FORKED)
 
     def help(self) -> None:
         """Take jobs as well, in a thread of the pool."""
@@ -156,6 +163,7 @@ class _Call:
         busy.acquire()
         self._busy.append(busy)  # before the first job is taken: `run` looks when none is left
         try:
+            _state.hold_own_blas()
             with np.errstate(**self._errstate):
                 self._drain()
         except BaseException as error:
@@ -164,6 +172,7 @@ class _Call:
             busy.release()
 
     def _drain(self) -> None:
+        _enter_jobs()
         try:
             while self._waiting:
                 try:
@@ -186,13 +195,15 @@ class _State:
     def __init__(self) -> None:
         self.count: int | None = None
         self.libraries: list[Any] | None = None  # unknown before the first call
+        self.own: list[Any] = []  # those of them whose number each thread has for itself
         self.before: list[int] = []  # threads of BLAS while it is held to one, else empty
         self.start_anew()
 
     def start_anew(self) -> None:
         """Know of no other thread."""
-        self.lock = threading.Lock()
-        self.holders: set[int] = set()  # threads whose calls hold BLAS to one thread
+        self.lock = threading.RLock()  # a signal handler may fork while its thread holds it
+        # Threads whose calls hold BLAS to one thread, and their own numbers before.
+        self.holders: dict[int, list[int]] = {}
         self.helpers = 0
         # Weak: a call that ended before a helper came for it must not keep its arrays alive.
         self.calls: SimpleQueue[weakref.ref[_Call]] = SimpleQueue()
@@ -202,7 +213,7 @@ class _State:
         if self.before:
             self._restore_blas()
         self.start_anew()
-        _inside.job = False
+        _inside_job.set(False)
 
     def ask(self, call: _Call, helpers: int) -> None:
         """Let helpers take jobs of a call. Those that are at work for others may come too late."""
@@ -219,40 +230,73 @@ class _State:
         with self.lock:
             if self.libraries is None:
                 self.libraries = _blas_libraries()
-            self.holders.add(threading.get_ident())
+                self.own = [library for library in self.libraries if _is_own(library)]
+            own = [library.num_threads for library in self.own]
+            self.holders.setdefault(threading.get_ident(), own)
             if not self.before:
                 self.before = [library.num_threads for library in self.libraries]
-                self.set_blas([1] * len(self.libraries))
+            self.set_blas([1] * len(self.libraries))
         return bool(self.libraries)
+
+    def hold_own_blas(self) -> None:
+        """Hold a helper's own BLAS to one thread, for good."""
+        for library in self.own:
+            library.set_num_threads(1)
 
     def release_blas(self) -> None:
         """End this thread's hold on BLAS."""
         with self.lock:
-            self.holders.discard(threading.get_ident())
+            own = self.holders.pop(threading.get_ident(), [])
             if self.before and not self.holders:
                 self._restore_blas()
+            for library, count in zip(self.own, own, strict=False):
+                library.set_num_threads(count)
 
     def set_blas(self, counts: list[int]) -> None:
+        """Set each library's number of threads, for whichever thread asks.
+
+        Since threadpoolctl 3.8 the first thread that sets OpenBLAS's number is the only one that
+        can, as long as it lives: each of ours takes that over, and leaves it to nobody.
+        """
+        self._take_control()
         for library, count in zip(self.libraries or [], counts, strict=True):
             library.set_num_threads(count)
+        self._take_control()
+
+    def _take_control(self) -> None:
+        for library in self.libraries or []:
+            if hasattr(library, "clear_controlling_thread"):
+                library.clear_controlling_thread(force=True)
+                return  # of all libraries: OpenBLAS's controllers share it
 
     def _restore_blas(self) -> None:
         self.set_blas(self.before)
         self.before = []
 
 
-def _set_buffers(size: int) -> None:
-    """Set the size of NumPy's buffers for this thread. NumPy 1 may lose such a setting when other
-    threads make one, and sums differ in their last bits with it: there it stays as it is."""
+def _is_own(library: Any) -> bool:
+    """Whether a thread that sets this BLAS's number does so for itself alone."""
+    return (library.internal_api, library.info().get("threading_layer")) == ("openblas", "openmp")
+
+
+def _enter_jobs() -> None:
+    """Let this context be one of jobs: calls from inside stay in their thread, buffers are small.
+
+    NumPy 1 may lose a size of buffers when other threads set one, and sums differ in their last
+    bits with it: there it stays as it is.
+    """
+    _inside_job.set(True)
     if not np.__version__.startswith("1."):
-        np.setbufsize(size)
+        np.setbufsize(_BUFFER)
 
 
 def _serve(calls: SimpleQueue[weakref.ref[_Call]]) -> None:
-    _inside.job = True
-    _set_buffers(_BUFFER)
+    process = os.getpid()
     while True:
         _help(calls.get())
+        if os.getpid() != process:  # BLAS's own threads would keep such a child alive
+            print(_FORKED, file=sys.stderr, flush=True)
+            os._exit(1)
 
 
 def _help(reference: weakref.ref[_Call]) -> None:
@@ -261,11 +305,17 @@ def _help(reference: weakref.ref[_Call]) -> None:
         call.help()
 
 
-_inside = threading.local()
+_MISSING = object()
+_FORKED = "a job has forked: what other threads had begun has no result in the child"
+_inside_job = ContextVar("_inside_job", default=False)
 _state = _State()
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: _state.after_fork())
+    os.register_at_fork(
+        before=lambda: _state.lock.acquire(),  # no thread is amid setting BLAS's number
+        after_in_parent=lambda: _state.lock.release(),
+        after_in_child=lambda: _state.after_fork(),
+    )
 
 
 def _blas_libraries() -> list[Any]:

@@ -18,12 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 
 from segaware_np.cpu.threads import scratch
+from segaware_np.lazy import lazy
 from segaware_np.window import Axis, Pair, Window
 
 # A band's columns should stay in the second-level cache next to what they are made of, and rows
@@ -47,12 +47,12 @@ class WindowViews:
     window: Window
     shape: Pair
 
-    @cached_property
+    @lazy
     def count(self) -> Pair:
         """Number of windows, (Ho, Wo)."""
         return self.window.output_shape(self.shape)
 
-    @cached_property
+    @lazy
     def pixels(self) -> int:
         """Number of pixels of the image."""
         return self.shape[0] * self.shape[1]
@@ -133,12 +133,12 @@ class WindowViews:
                 columns[..., i, :, : inside.start, :] = 0
                 columns[..., i, :, inside.stop :, :] = 0
 
-    @cached_property
+    @lazy
     def inside_columns(self) -> list[slice]:
         """For each column of the kernel, which columns of windows see the image through it."""
         return [self._inside(1, j, (0, self.count[1])) for j in range(self.window.kernel[1])]
 
-    @cached_property
+    @lazy
     def _outside_columns(self) -> list[tuple[int, slice]]:
         return [
             (j, outside)
@@ -147,11 +147,11 @@ class WindowViews:
             if outside.stop > outside.start
         ]
 
-    @cached_property
+    @lazy
     def _axes(self) -> tuple[Axis, Axis]:
         return self.window.axes(self.shape)
 
-    @cached_property
+    @lazy
     def _height(self) -> int:
         """Rows that one window spans."""
         return (self.window.kernel[0] - 1) * self.window.dilation[0] + 1

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from segaware_np.lazy import lazy
 from segaware_np.testing.derivatives import (
     Derivative,
     NotComplexError,
@@ -204,7 +205,7 @@ class _Checker:
         direction = xp.asarray(rng.uniform(0.5, 1.0, self.x.shape) * signs)
         return xp.where(xp.isfinite(self.x), direction, 0.0)
 
-    @cached_property
+    @lazy
     def _roundoff(self) -> float:
         """To what fraction of its size the output is rounded."""
         return roundoff(self._ray(self._direction(np.random.default_rng(0))))
@@ -213,7 +214,7 @@ class _Checker:
     def _rough(self) -> bool:
         return self._roundoff > _EPSILON
 
-    @cached_property
+    @lazy
     def _floor(self) -> float:
         """What rounding may do to an entry whose terms cancel."""
         xp = array_module(self.x)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from segaware_np.lazy import lazy
 from segaware_np.testing.errors import GradientError, ProofError, entry
 from segaware_np.testing.nest import (
     argument_names,
@@ -65,7 +65,7 @@ class Pair:
         names = argument_names(forward, len(inputs), names)
         return cls(forward, backward, convert(inputs, np.float64), names, optional)
 
-    @cached_property
+    @lazy
     def leaves(self) -> list[tuple[int, str, Any]]:
         """Position of the input, name and value of every leaf."""
         inputs = enumerate(zip(self.names, self.inputs, strict=True))
