@@ -15,6 +15,7 @@ from command_line import fails, run, terminal
 
 from segaware_np import demo
 from segaware_np.commands.main import main
+from segaware_np.cpu import threads
 from segaware_np.data import SyntheticScenes
 from segaware_np.images import read_image, read_labels, read_palette, write_image, write_labels
 from segaware_np.models import embedding_network, load, segmentation_network
@@ -206,6 +207,16 @@ def test_info(capsys, monkeypatch):
     out = run(capsys, "info")
     for word in ("segaware_np", "numpy", "BLAS", "GPU", "OPENBLAS_CORETYPE=Haswell"):
         assert word in out
+
+
+@pytest.mark.parametrize("libraries", [[], ["one"]])
+def test_info_tells_how_many_threads_are_used(capsys, monkeypatch, libraries):
+    monkeypatch.setattr(threads._state, "count", 3)
+    monkeypatch.setattr(threads._state, "libraries", libraries)
+    (line,) = (line for line in run(capsys, "info").splitlines() if line.startswith("threads"))
+    count = line.split()[1].rstrip(",")
+    assert count == ("3" if libraries else "1")
+    assert ("segaware_np[fast]" in line) == (not libraries)
 
 
 def test_info_says_why_there_is_no_gpu(capsys, monkeypatch):

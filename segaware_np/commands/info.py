@@ -8,7 +8,7 @@ import platform
 import sys
 from importlib import metadata
 
-from segaware_np.cpu.threads import get_num_threads
+from segaware_np.cpu.threads import get_num_threads, shares_jobs
 from segaware_np.gpu.device import find_cupy
 from segaware_np.version import __version__
 
@@ -45,7 +45,8 @@ def run(options: argparse.Namespace) -> None:
     rows = [
         ("segaware_np", __version__),
         ("Python", f"{platform.python_version()} ({sys.executable})"),
-        ("machine", f"{platform.system()} {platform.machine()}, {get_num_threads()} threads"),
+        ("machine", f"{platform.system()} {platform.machine()}"),
+        ("threads", threads_line()),
         *((name, _version(name, extra)) for name, extra in _PACKAGES.items()),
         *(("BLAS", line) for line in blas_lines()),
         ("CPU backend", "NumPy, float32 and float64"),
@@ -60,6 +61,17 @@ def _version(name: str, extra: str) -> str:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return f'not installed (optional): pip install "segaware_np[{extra}]"'
+
+
+def threads_line() -> str:
+    """Return how many threads an operation on NumPy arrays uses."""
+    count = get_num_threads()
+    if count == 1 or shares_jobs():
+        return str(count)
+    return (
+        f"1, beside BLAS's own: to use {count}, BLAS has to be held back by threadpoolctl: "
+        'pip install "segaware_np[fast]"'
+    )
 
 
 def blas_lines() -> list[str]:

@@ -127,6 +127,23 @@ def parallel(work: Callable[[Job], Result], jobs: Sequence[Job]) -> list[Result]
         _state.release_blas()
 
 
+def shares_jobs() -> bool:
+    """Tell whether `parallel` has the means to share jobs: a BLAS that can be held to one thread.
+
+    Returns
+    -------
+    bool
+        False without threadpoolctl, or where it knows none of the BLAS libraries in use: then jobs
+        run one after the other, whatever `get_num_threads` says.
+
+    Examples
+    --------
+    >>> isinstance(shares_jobs(), bool)
+    True
+    """
+    return bool(_state.find_blas())
+
+
 class _Call:
     """The jobs of one call of `parallel`, and what has come of them."""
 
@@ -228,15 +245,21 @@ class _State:
     def hold_blas(self) -> bool:
         """Hold BLAS to one thread; tell whether that is possible."""
         with self.lock:
-            if self.libraries is None:
-                self.libraries = _blas_libraries()
-                self.own = [library for library in self.libraries if _is_own(library)]
+            libraries = self.find_blas()
             own = [library.num_threads for library in self.own]
             self.holders.setdefault(threading.get_ident(), own)
             if not self.before:
-                self.before = [library.num_threads for library in self.libraries]
-            self.set_blas([1] * len(self.libraries))
-        return bool(self.libraries)
+                self.before = [library.num_threads for library in libraries]
+            self.set_blas([1] * len(libraries))
+        return bool(libraries)
+
+    def find_blas(self) -> list[Any]:
+        """Return the BLAS libraries whose number of threads can be set."""
+        with self.lock:
+            if self.libraries is None:
+                self.libraries = _blas_libraries()
+                self.own = [library for library in self.libraries if _is_own(library)]
+            return self.libraries
 
     def hold_own_blas(self) -> None:
         """Hold a helper's own BLAS to one thread, for good."""
