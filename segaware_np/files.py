@@ -19,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 
 from segaware_np.extras import require
-from segaware_np.xp import Array
+from segaware_np.xp import Array, module_of
 
 # What zipfile and NumPy raise on damaged files; RuntimeError: "encrypted" and unknown compression.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, OSError, RuntimeError)
@@ -335,8 +335,8 @@ def save_arrays(
     Raises
     ------
     TypeError, ValueError
-        If the suffix is another one, an array holds Python objects, or ``.safetensors`` cannot
-        hold one, as ``complex128``.
+        If the suffix is another one, an array is masked or holds Python objects, or
+        ``.safetensors`` cannot hold one, as ``complex128``.
     OSError
         If the file cannot be written; nothing is left half written.
 
@@ -347,6 +347,9 @@ def save_arrays(
     ({'w': array([1., 1., 1.])}, {'epoch': 7})
     """
     path, text = Path(path), json.dumps(dict(metadata or {}))
+    for name, array in arrays.items():
+        if isinstance(array, np.ndarray):
+            module_of(name, array)  # which refuses what would be saved without its mask
     if path.suffix == ".npz":
         with atomic_write(path) as file:
             _write_npz(file, {**arrays, _METADATA: np.array(text)})

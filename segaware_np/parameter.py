@@ -39,4 +39,5 @@ class Parameter:
     def accumulate(self, gradient: Array | None) -> None:
         """Add to the gradient; None stands for nothing."""
         if gradient is not None:
+            array_module(self.grad, gradient)
             self.grad += gradient

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterable
+from numbers import Number
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -39,7 +40,9 @@ def array_module(*arrays: Array | None) -> ModuleType:
     ------
     TypeError
         If an argument is not an array, or NumPy and CuPy arrays are mixed: nothing is copied
-        between the host and a device behind the caller's back.
+        between the host and a device behind the caller's back. Subclasses of `numpy.ndarray` with
+        an arithmetic of their own, such as `numpy.matrix` and masked arrays, are refused: a formula
+        would mean something else on them, and its fast form would not.
 
     Examples
     --------
@@ -51,6 +54,7 @@ def array_module(*arrays: Array | None) -> ModuleType:
         if array is None:
             continue
         if isinstance(array, (np.ndarray, np.generic)):
+            _check_arithmetic(type(array))
             module: ModuleType = np
         elif cupy is not None and isinstance(array, cupy.ndarray):
             module = cupy
@@ -60,6 +64,19 @@ def array_module(*arrays: Array | None) -> ModuleType:
             raise TypeError("expected arrays of one kind, got NumPy and CuPy arrays together")
         found = module
     return found or np
+
+
+def _check_arithmetic(kind: type) -> None:
+    """Raise TypeError for a subclass of numpy.ndarray whose arithmetic is not that of its base."""
+    if kind is np.ndarray or issubclass(kind, np.generic):
+        return
+    for method in ("__mul__", "__array_ufunc__"):
+        if getattr(kind, method) is not getattr(np.ndarray, method):
+            advice = "its filled(value)" if issubclass(kind, np.ma.MaskedArray) else "numpy.asarray"
+            raise TypeError(
+                f"expected a plain NumPy array, got {kind.__name__}, which has an arithmetic of "
+                f"its own: {advice} makes a plain one of it"
+            )
 
 
 def as_array(value: Any, xp: ModuleType | None = None) -> Array:
@@ -82,7 +99,8 @@ def as_array(value: Any, xp: ModuleType | None = None) -> Array:
     Raises
     ------
     BufferError, TypeError
-        If ``value`` lives on another device than ``xp``.
+        If ``value`` lives on another device than ``xp``, or is one of the arrays that
+        `array_module` refuses.
 
     Examples
     --------
@@ -95,7 +113,8 @@ def as_array(value: Any, xp: ModuleType | None = None) -> Array:
     cupy = _cupy()
     kinds = (np.ndarray,) if cupy is None else (np.ndarray, cupy.ndarray)
     if isinstance(value, kinds):
-        if xp is not None and array_module(value) is not xp:
+        module = array_module(value)
+        if xp is not None and module is not xp:
             raise TypeError(f"expected a {xp.__name__} array, got {type(value).__module__}'s")
         return value
     if hasattr(value, "__dlpack__"):
@@ -199,15 +218,15 @@ def check_array(
     """
     if array is None:  # which `array_module` passes over
         raise TypeError(f"{name}: expected a NumPy or CuPy array, got None")
-    xp = _module_of(name, array)
+    xp = module_of(name, array)
     if array.dtype.kind not in _KINDS[kind]:
         raise TypeError(f"{name}: expected {_ARTICLE[kind]} array, got {array.dtype}")
     if not array.dtype.isnative:  # BLAS and kernels would read the bytes the wrong way round
         raise TypeError(f"{name}: expected native byte order, got dtype {array.dtype.str!r}")
     if like is not None:
-        if _module_of(name, like) is not xp:
+        if module_of(name, like) is not xp:
             raise TypeError(
-                f"{name}: expected a {_module_of(name, like).__name__} array, "
+                f"{name}: expected a {module_of(name, like).__name__} array, "
                 f"got a {xp.__name__} array"
             )
         if xp is not np and array.device.id != like.device.id:
@@ -220,6 +239,35 @@ def check_array(
     if shape is not None and not _fits(array.shape, shape):
         wanted = f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
         raise ValueError(f"{name}: expected shape {wanted}, got {array.shape}")
+
+
+def check_number(name: str, value: Any) -> None:
+    """Raise unless ``value`` is a number, or a 0-d array of one.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the message.
+    value : object
+        What the caller passed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no number and no floating-point array, or an array of several.
+
+    Examples
+    --------
+    >>> check_number("scale", 2.0)
+    >>> check_number("scale", np.zeros(3))
+    Traceback (most recent call last):
+    ValueError: scale: expected shape (), got (3,)
+    """
+    if isinstance(value, Number):
+        return
+    if not hasattr(value, "dtype"):
+        raise TypeError(f"{name}: expected a number or a 0-d array, got {value!r}")
+    check_array(name, value, ())
 
 
 def needed(need: Collection[str], known: frozenset[str], has_bias: bool) -> frozenset[str]:
@@ -250,7 +298,32 @@ def needed(need: Collection[str], known: frozenset[str], has_bias: bool) -> froz
     return frozenset(need) - (frozenset() if has_bias else {"bias"})
 
 
-def _module_of(name: str, array: Array) -> ModuleType:
+def module_of(name: str, array: Array) -> ModuleType:
+    """Return `array_module` of an argument, whose name begins its errors.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the message.
+    array : object
+        What the caller passed.
+
+    Returns
+    -------
+    module
+        ``numpy`` or ``cupy``.
+
+    Raises
+    ------
+    TypeError
+        As `array_module` raises it.
+
+    Examples
+    --------
+    >>> module_of("x", [1.0])
+    Traceback (most recent call last):
+    TypeError: x: expected a NumPy or CuPy array, got list
+    """
     try:
         return array_module(array)
     except TypeError as error:

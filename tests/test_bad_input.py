@@ -329,7 +329,23 @@ TRAINING = [
     (lambda: Trainer(Net(), optim.SGD(PARAMETERS, 0.1), Loader(SCENES, 1), folder="run",
                      iterations=1), ValueError, "net: expected at least one loss layer, got none"),
 ]
-CALLS = [*WINDOWS, *ARRAYS, *OPS, *DATA, *FILES, *NETWORKS, *TRAINING]
+HIDDEN, MATRIX = np.ma.array(np.ones((2, 2)), mask=[[0, 1], [0, 0]]), np.matrix([[1.0, 2.0]])
+MINE = "which has an arithmetic of its own: "
+SUBCLASSES = [
+    (lambda: relu_forward(MATRIX), TypeError, "x: expected a plain NumPy array, got matrix, "),
+    (lambda: array_module(HIDDEN), TypeError, f"got MaskedArray, {MINE}its filled(value) makes"),
+    (lambda: as_array(HIDDEN), TypeError, f"MaskedArray, {MINE}its filled(value) makes a plain"),
+    (lambda: layers.Parameter(MATRIX), TypeError, f"got matrix, {MINE}numpy.asarray makes"),
+    (lambda: layers.Parameter(zeros(2, 2)).accumulate(HIDDEN), TypeError,
+     f"got MaskedArray, {MINE}its"),
+    (lambda: save_arrays("a.npz", {"w": HIDDEN}), TypeError, "w: expected a plain NumPy array"),
+    (lambda: Confusion(2).update(HIDDEN.astype(int), labels(2, 2)), TypeError, "predicted: expect"),
+    (lambda: predict(NET, np.ma.array(IMAGE)), TypeError, "image: expected a plain NumPy array"),
+    (lambda: write_image("a.png", np.ma.array(IMAGE)), TypeError, "image: expected a plain Num"),
+    (lambda: NET.forward({"image": np.ma.array(zeros(1, 3, 8, 8))}, ["score"]), TypeError,
+     f"{MINE}its filled"),
+]
+CALLS = [*WINDOWS, *ARRAYS, *OPS, *DATA, *FILES, *NETWORKS, *TRAINING, *SUBCLASSES]
 
 
 @pytest.fixture

@@ -87,6 +87,7 @@ def power_forward(
 def power_backward(dy: Array, cache: PowerCache) -> Array:
     """``dx = scale power (shift + scale x)^(power - 1) dy``; 0 where power or scale is 0."""
     base, power, scale = cache
+    check_array("dy", dy, None if base is None else base.shape, like=base)
     slope = dy.dtype.type(scale * power)
     if base is None or not slope:
         return dy * slope

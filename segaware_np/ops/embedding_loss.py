@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from segaware_np.dispatch import device_of, fast
-from segaware_np.xp import Array, array_module, check_array
+from segaware_np.xp import Array, array_module, check_array, check_number
 
 
 def hinge_loss(
@@ -119,5 +119,6 @@ def embedding_loss_forward(
 def embedding_loss_backward(d_loss: Array | float, cache: EmbeddingLossCache) -> Array:
     """``dd = +-[h > 0] / count`` (linear) or ``+-h / count`` (squared): + same, - different."""
     violation, count, hinge = cache
+    check_number("d_loss", d_loss)
     with device_of(violation):
         return fast(hinge_loss_grad, violation)(d_loss / count, violation, hinge)

@@ -89,6 +89,7 @@ def add_forward(*xs: Array) -> tuple[Array, int]:
 
 def add_backward(dy: Array, cache: int) -> tuple[Array, ...]:
     """Every summand receives the whole gradient, ``dx_i = dy`` (`dy` itself)."""
+    check_array("dy", dy)
     return (dy,) * cache
 
 

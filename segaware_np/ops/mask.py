@@ -11,7 +11,7 @@ import numpy as np
 from segaware_np.dispatch import fast
 from segaware_np.ops.distance import Measure, check_embedding, distance, distance_grad
 from segaware_np.window import Window
-from segaware_np.xp import Array, array_module, check_array, needed
+from segaware_np.xp import Array, array_module, check_array, check_number, needed
 
 
 def exponential_mask(distance: Array, scale: Array | float) -> Array:
@@ -249,11 +249,9 @@ def local_mask_backward(
 
 def checked_scale(scale: Any, like: Array) -> Any:
     """Return the scale in the dtype of what it scales, which no mask then leaves."""
+    check_number("scale", scale)
     number = isinstance(scale, Number)
     if not number:
-        if not hasattr(scale, "dtype"):
-            raise TypeError(f"scale: expected a number or a 0-d array, got {scale!r}")
-        check_array("scale", scale, ())
         array_module(like, scale)
     on_host = isinstance(scale, (Number, np.ndarray))  # elsewhere a look would stall the stream
     if on_host and not np.isfinite(scale):

@@ -81,6 +81,7 @@ def scale_backward(
 ) -> tuple[Array | None, Array | None, Array | None]:
     """``dx = scale dy``, ``dscale = sum dy x``, ``dbias = sum dy``; None if not in `need`."""
     x, scale, has_bias, axis, shape = cache
+    check_array("dy", dy, None if x is None else x.shape, like=x)
     need = needed(need, ALL, has_bias)
     first, last = (axis, axis + len(shape)) if shape else (0, 0)
     others = (*range(first), *range(last, dy.ndim))

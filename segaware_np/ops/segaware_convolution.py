@@ -199,7 +199,7 @@ def segaware_convolution_explicit_backward(
     dy: Array, cache: ExplicitCache
 ) -> tuple[Array, Array, Array, Array | None]:
     """Gradients ``(dx, dmask, dweight, dbias)``: back through product, mask and columns."""
-    with device_of(dy):
+    with device_of(cache.mask):
         dmasked, dweight, dbias = column_convolution_backward(dy, cache.product)
         dmask = (dmasked * cache.columns).sum(1)
         dx = im2col_backward(dmasked * cache.mask[:, None], cache.image)

@@ -8,7 +8,7 @@ import numpy as np
 
 from segaware_np.dispatch import device_of, fast
 from segaware_np.ranges import warn_of_ignored_class
-from segaware_np.xp import Array, array_module, check_array
+from segaware_np.xp import Array, array_module, check_array, check_number
 
 
 def softmax(x: Array) -> Array:
@@ -168,6 +168,7 @@ def softmax_cross_entropy_forward(
 def softmax_cross_entropy_backward(d_loss: Array | float, cache: CrossEntropyCache) -> Array:
     """``dscore = (p - one_hot(labels)) [valid] dL / count``."""
     probability, labels, valid, count = cache
+    check_number("d_loss", d_loss)
     with device_of(probability):
         factor = valid * (d_loss / count)
         return fast(cross_entropy_grad, probability)(factor, probability, labels)
