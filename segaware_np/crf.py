@@ -5,7 +5,7 @@ from __future__ import annotations
 from segaware_np.ops.mean_field import mean_field_forward
 from segaware_np.ops.position import position_image
 from segaware_np.ranges import FINITE, POSITIVE, check
-from segaware_np.window import Window
+from segaware_np.window import Window, check_window
 from segaware_np.xp import Array, array_module, check_array
 
 WINDOW = Window.same(13, dilation=6)
@@ -81,6 +81,7 @@ def refine(
     [[0, 0, 0, 1, 1, 1]]
     """
     check_array("score", score, ("C", "H", "W"))
+    check_window(window)
     if image is None and embedding is None:
         raise ValueError("image, embedding: expected at least one of them, got none")
     check("weight", weight, FINITE)

@@ -70,11 +70,11 @@ class Confusion:
         TypeError
             If an array is not an integer (``where``: boolean) NumPy array.
         ValueError
-            If shapes differ, or a label is out of range.
+            If shapes differ, or a label is out of range where the true one is not ignored.
         """
         counted = _valid(labels, self.ignore_label)
         check_array("predicted", predicted, labels.shape, kind="integer")
-        _check_range("predicted", predicted, self.classes)
+        _check_range("predicted", predicted[counted], self.classes)
         _check_range("labels", labels[counted], self.classes, self.ignore_label)
         if where is not None:
             check_array("where", where, labels.shape, kind="integer")

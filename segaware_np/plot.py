@@ -15,7 +15,7 @@ from segaware_np.extras import require
 from segaware_np.files import atomic_write
 from segaware_np.ops.distance import distance_forward
 from segaware_np.ops.mask import exponential_mask_forward, normalized_mask_forward
-from segaware_np.window import Window
+from segaware_np.window import Window, check_window
 from segaware_np.xp import check_array
 
 Image = np.ndarray
@@ -83,6 +83,7 @@ def masks_at(
     [[1.0, 1.0, 1.0, 0.0, 0.0]]
     """
     check_array("embedding", embedding, ("E", "H", "W"))
+    check_window(window)
     height, width = embedding.shape[1:]
     masks = []
     for y, x in pixels:

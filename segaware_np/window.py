@@ -167,6 +167,34 @@ class Window:
         return axes[0].room // axes[0].stride + 1, axes[1].room // axes[1].stride + 1
 
 
+def check_window(window: object, name: str = "window") -> None:
+    """Raise unless it is a `Window`: a bare 3 would leave open whether there is padding.
+
+    Parameters
+    ----------
+    window : object
+        What the caller passed.
+    name : str
+        What the message calls it.
+
+    Raises
+    ------
+    TypeError
+        If it is none.
+
+    Examples
+    --------
+    >>> check_window(3)
+    Traceback (most recent call last):
+    TypeError: window: expected a Window: Window(3), or Window.same(3) to keep the size, got 3
+    """
+    if not isinstance(window, Window):
+        raise TypeError(
+            f"{name}: expected a Window: Window(3), or Window.same(3) to keep the size, "
+            f"got {window!r}"
+        )
+
+
 def shifts(
     shape: Pair, window: Window, count: Pair | None = None
 ) -> Iterator[tuple[int, Index, Index]]:

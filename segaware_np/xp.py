@@ -59,7 +59,8 @@ def array_module(*arrays: Array | None) -> ModuleType:
         elif cupy is not None and isinstance(array, cupy.ndarray):
             module = cupy
         else:
-            raise TypeError(f"expected a NumPy or CuPy array, got {type(array).__name__}")
+            advice = " (segaware_np.as_array makes one of it)" * _is_foreign(array)
+            raise TypeError(f"expected a NumPy or CuPy array, got {type(array).__name__}{advice}")
         if found is not None and module is not found:
             raise TypeError("expected arrays of one kind, got NumPy and CuPy arrays together")
         found = module
@@ -77,6 +78,12 @@ def _check_arithmetic(kind: type) -> None:
                 f"expected a plain NumPy array, got {kind.__name__}, which has an arithmetic of "
                 f"its own: {advice} makes a plain one of it"
             )
+
+
+def _is_foreign(value: object) -> bool:
+    """Whether it is an array of another library, or nested sequences."""
+    exports = hasattr(value, "__dlpack__") or hasattr(value, "__array__")
+    return exports or isinstance(value, (list, tuple))
 
 
 def as_array(value: Any, xp: ModuleType | None = None) -> Array:
@@ -322,7 +329,7 @@ def module_of(name: str, array: Array) -> ModuleType:
     --------
     >>> module_of("x", [1.0])
     Traceback (most recent call last):
-    TypeError: x: expected a NumPy or CuPy array, got list
+    TypeError: x: expected a NumPy or CuPy array, got list (segaware_np.as_array makes one of it)
     """
     try:
         return array_module(array)

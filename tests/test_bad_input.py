@@ -11,6 +11,7 @@ import pytest
 from tiny import check, labels, network, trainer, zeros
 
 from segaware_np import layers, models, optim, policies
+from segaware_np.crf import refine
 from segaware_np.data import (
     Augmentation,
     ImageFolder,
@@ -25,6 +26,7 @@ from segaware_np.inference import embed, evaluate, predict
 from segaware_np.metrics import Confusion, Evaluation, boundary_band
 from segaware_np.net import Net
 from segaware_np.ops.batch_norm import BatchNormCache, batch_norm_backward, batch_norm_forward
+from segaware_np.ops.bilateral import bilateral_filter_forward
 from segaware_np.ops.columns import (
     ColumnsCache,
     col2im_backward,
@@ -47,7 +49,9 @@ from segaware_np.ops.mask import (
     local_mask_forward,
     normalized_mask_forward,
 )
+from segaware_np.ops.masked_sum import masked_sum_forward
 from segaware_np.ops.mean_field import mean_field_backward, mean_field_forward
+from segaware_np.ops.normalized_convolution import normalized_convolution_forward
 from segaware_np.ops.parity import label_parity_forward
 from segaware_np.ops.pooling import average_pool_forward, max_pool_forward
 from segaware_np.ops.relu import relu_forward
@@ -60,6 +64,8 @@ from segaware_np.ops.segaware_convolution import (
 )
 from segaware_np.ops.softmax import softmax_cross_entropy_forward, softmax_forward
 from segaware_np.ops.tile import TileCache, tile_backward
+from segaware_np.ops.transposed_convolution import transposed_convolution_forward
+from segaware_np.plot import draw_masks, masks_at
 from segaware_np.train import Trainer
 from segaware_np.window import Window
 from segaware_np.xp import array_module, as_array, check_array
@@ -94,7 +100,54 @@ WINDOWS = [
      "kernel 3 with dilation 3 spans 7 pixels, more than the padded height 6 + 2*0"),
     (lambda: distance_forward(zeros(1, 2, 0, 4), W3), ValueError, "more than the padded height 0"),
 ]
+FOREIGN = type("Tensor", (), {"__dlpack__": None})()
+LAST = zeros(2, 6, 5, 4)  # channels last
+NO_WINDOW = "window: expected a Window: Window(3), or Window.same(3) to keep the size, got 3"
+NO_WINDOWS = [
+    *(
+        (call, TypeError, NO_WINDOW)
+        for call in (
+            lambda: im2col_forward(X, 3),
+            lambda: col2im_forward(zeros(2, 4, 9, 6, 5), (6, 5), 3),
+            lambda: distance_forward(X, 3),
+            lambda: local_mask_forward(X, 1.0, 3),
+            lambda: label_parity_forward(labels(2, 6, 5), 3),
+            lambda: convolution_forward(X, WEIGHT, window=3),
+            lambda: transposed_convolution_forward(X, zeros(4, 3, 3, 3), window=3),
+            lambda: segaware_convolution_forward(X, MASK, WEIGHT, window=3),
+            lambda: segaware_convolution_explicit_forward(X, MASK, WEIGHT, window=3),
+            lambda: normalized_convolution_forward(X, X, WEIGHT, window=3),
+            lambda: masked_sum_forward(X, MASK, 3),
+            lambda: bilateral_filter_forward(X, X, 1.0, window=3),
+            lambda: max_pool_forward(X, 3),
+            lambda: average_pool_forward(X, 3),
+            lambda: layers.Convolution(4, 6, 3),
+            lambda: layers.SegawareConvolution(4, 6, 3),
+            lambda: layers.MaxPool(3),
+            lambda: layers.AveragePool(3),
+            lambda: layers.Distance(3),
+            lambda: layers.EmbeddingLoss(3),
+            lambda: masks_at(X[0], [(0, 0)], 3, 1.0),
+            lambda: draw_masks(IMAGE, zeros(3, 4, 5), [(0, 0)], 3, 1.0),
+            lambda: refine(zeros(2, 4, 5), IMAGE, window=3),
+        )
+    ),
+    (lambda: max_pool_forward(X, (3, 3)), TypeError, "to keep the size, got (3, 3)"),
+    (lambda: mean_field(window1=3), TypeError, "window1: expected a Window: Window(3), or Win"),
+    (lambda: mean_field(window2=3), TypeError, "window2: expected a Window: Window(3), or Win"),
+    (lambda: layers.MeanField(3, 3, W3), TypeError, "window1: expected a Window"),
+]
 ARRAYS = [
+    (lambda: relu_forward(FOREIGN), TypeError,
+     "x: expected a NumPy or CuPy array, got Tensor (segaware_np.as_array makes one of it)"),
+    (lambda: array_module([1.0]), TypeError, "got list (segaware_np.as_array makes one of it)"),
+    (lambda: convolution_forward(LAST, WEIGHT, window=W3), ValueError,
+     "x: expected shape (N, 4, H, W) to go with weight, got (2, 6, 5, 4) (channels last?"),
+    (lambda: convolution_forward(LAST, zeros(6, 2, 3, 3), window=W3, groups=2), ValueError,
+     "x: expected shape (N, 4, H, W) to go with weight, got (2, 6, 5, 4) (channels last?"),
+    (lambda: segaware_convolution_forward(LAST, zeros(2, 9, 5, 4), WEIGHT, window=W3), ValueError,
+     "x: expected shape (N, 4, H, W) to go with weight, got (2, 6, 5, 4) (channels last?"),
+    (lambda: NET.forward({"image": zeros(1, 8, 9, 3)}, ["score"]), ValueError, "channels last?"),
     (lambda: array_module([1.0]), TypeError, "expected a NumPy or CuPy array, got list"),
     (lambda: as_array(zeros(2), xp=array_module), TypeError, "expected a array_module array"),
     (lambda: check_array("x", X, (1, "C", "H", "W")), ValueError,
@@ -146,7 +199,7 @@ OPS = [
     (lambda: normalized_mask_forward(D, np.array(1)), TypeError,
      "scale: expected a float array, got int64"),
     (lambda: exponential_mask_forward(zeros(9, 6, 5), 1.0), ValueError, "distance: expected shape"),
-    (lambda: convolution_forward(X, zeros(3, 5, 3, 3), window=W3), ValueError,
+    (lambda: convolution_forward(X, zeros(3, 7, 3, 3), window=W3), ValueError,
      "weight: expected shape"),
     (lambda: convolution_forward(X, WEIGHT, zeros(4), window=W3), ValueError,
      "bias: expected shape (3,), got (4,)"),
@@ -185,6 +238,8 @@ OPS = [
     (lambda: softmax_forward(zeros(3)), ValueError, "x: expected shape (N, C, ...) with C > 0"),
     (lambda: softmax_cross_entropy_forward(zeros(3), labels(3)), ValueError,
      "score: expected shape (N, C, ...) with C > 0, got (3,)"),
+    (lambda: softmax_cross_entropy_forward(zeros(1, 2), labels(1, value=5), None), ValueError,
+     "labels: expected classes 0 to 1, got 5"),
     (lambda: scale_forward(X, zeros(4), axis=4), ValueError,
      "axis: expected one of the 4 axes of x, got 4"),
     (lambda: tile_backward(zeros(1, 7), TileCache(2, 1, (1, 4))), ValueError,
@@ -345,7 +400,9 @@ SUBCLASSES = [
     (lambda: NET.forward({"image": np.ma.array(zeros(1, 3, 8, 8))}, ["score"]), TypeError,
      f"{MINE}its filled"),
 ]
-CALLS = [*WINDOWS, *ARRAYS, *OPS, *DATA, *FILES, *NETWORKS, *TRAINING, *SUBCLASSES]
+CALLS = [
+    *WINDOWS, *NO_WINDOWS, *ARRAYS, *OPS, *DATA, *FILES, *NETWORKS, *TRAINING, *SUBCLASSES
+]
 
 
 @pytest.fixture

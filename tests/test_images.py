@@ -102,6 +102,17 @@ def test_damage_at_which_a_decoder_raises_what_no_other_does(tmp_path):
         read_image(tmp_path / "a.tif")
 
 
+def test_a_file_of_very_many_pixels_is_not_called_damaged(tmp_path, monkeypatch):
+    (tmp_path / "large.png").write_bytes(png(np.zeros((30, 30), int), 1))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 449)
+    for read in (read_image, read_labels):
+        with pytest.raises(FormatError, match=r"large\.png: .*900.* 898 pix") as got:
+            read(tmp_path / "large.png")
+        assert "damaged" not in str(got.value) and "SEGAWARE_MAX_PIXELS" in str(got.value)
+    monkeypatch.setenv("SEGAWARE_MAX_PIXELS", "900")
+    assert read_image(tmp_path / "large.png").shape == (30, 30, 3)
+
+
 def test_colours_are_not_labels(tmp_path):
     write_image(tmp_path / "rgb.png", PICTURE)
     with pytest.raises(FormatError, match=r"rgb\.png: expected class numbers, .* got colours"):

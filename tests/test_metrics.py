@@ -148,3 +148,11 @@ def test_a_bad_update_counts_nothing():
     with pytest.raises(ValueError, match="predicted"):
         evaluation.update(GOOD + 7, GOOD)
     assert evaluation.whole.matrix.sum() == 0
+
+
+def test_a_prediction_where_the_truth_is_ignored_may_be_anything():
+    evaluation = Evaluation(2, width=1)
+    evaluation.update(np.array([[0, 1, 255, -7]]), np.array([[0, 1, 255, 255]]))
+    assert evaluation.whole.matrix.tolist() == [[1, 0], [0, 1]]
+    with pytest.raises(ValueError, match=r"predicted: expected values in 0\.\.1, got 255"):
+        evaluation.update(np.array([[255, 1]]), np.array([[0, 255]]))

@@ -17,7 +17,7 @@ from segaware_np.ops.segaware_convolution import (
 )
 from segaware_np.parameter import Parameter
 from segaware_np.ranges import COUNT, FINITE, check
-from segaware_np.window import Window
+from segaware_np.window import Window, check_window
 from segaware_np.xp import Array, array_module
 
 
@@ -74,6 +74,7 @@ class Convolution(Layer):
         super().__init__()
         check("channels", channels, COUNT)
         check("filters", filters, COUNT)
+        check_window(window)
         if isinstance(init, str) and init not in ("xavier", "msra"):
             raise ValueError(f"init: expected 'xavier', 'msra' or a number, got {init!r}")
         if groups < 1 or channels % groups or filters % groups:

@@ -10,7 +10,7 @@ import numpy as np
 from segaware_np.layers.base import Layer, Need
 from segaware_np.ops.mean_field import mean_field_backward, mean_field_forward
 from segaware_np.parameter import Parameter
-from segaware_np.window import Window
+from segaware_np.window import Window, check_window
 from segaware_np.xp import Array
 
 
@@ -23,6 +23,11 @@ class MeanField(Layer):
     window1, window2 : Window
         Of the filter of the features and of that of the position.
     iterations : int
+
+    Raises
+    ------
+    TypeError
+        If `window1` or `window2` is no `Window`.
 
     Examples
     --------
@@ -39,6 +44,8 @@ class MeanField(Layer):
         self, classes: int, window1: Window, window2: Window, iterations: int = 2
     ) -> None:
         super().__init__()
+        check_window(window1, "window1")
+        check_window(window2, "window2")
         self.classes = classes
         self.options: dict[str, Any] = dict(
             window1=window1, window2=window2, iterations=iterations

@@ -6,7 +6,7 @@ from segaware_np.layers.base import Layer, Need
 from segaware_np.ops.distance import distance_backward, distance_forward
 from segaware_np.ops.embedding_loss import embedding_loss_backward, embedding_loss_forward
 from segaware_np.ops.parity import label_parity_forward
-from segaware_np.window import Window
+from segaware_np.window import Window, check_window
 from segaware_np.xp import Array
 
 
@@ -42,6 +42,7 @@ class Distance(Layer):
         remove_bounds: bool = False,
     ) -> None:
         super().__init__()
+        check_window(window)
         if norm not in ("L1", "L2"):
             raise ValueError(f"norm: expected 'L1' or 'L2', got {norm!r}")
         self.options = (window, norm, remove_center, remove_bounds)
@@ -63,6 +64,11 @@ class EmbeddingLoss(Layer):
     ignore_label : int, optional
     norm, alpha, beta, hinge, normalize
         As for `distance_forward` and `embedding_loss_forward`.
+
+    Raises
+    ------
+    TypeError
+        If `window` is no `Window`.
 
     Examples
     --------
@@ -88,6 +94,7 @@ class EmbeddingLoss(Layer):
         normalize: str = "all",
     ) -> None:
         super().__init__()
+        check_window(window)
         self.window, self.ignore_label, self.norm = window, ignore_label, norm
         self.options = (alpha, beta, hinge, ignore_label, normalize)
 

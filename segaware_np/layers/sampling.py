@@ -11,7 +11,7 @@ from segaware_np.ops.pooling import (
 )
 from segaware_np.ops.position import position_image
 from segaware_np.ops.resize import resize_backward, resize_forward
-from segaware_np.window import Pair, Window
+from segaware_np.window import Pair, Window, check_window
 from segaware_np.xp import Array, array_module
 
 
@@ -21,6 +21,11 @@ class MaxPool(Layer):
     Parameters
     ----------
     window : Window
+
+    Raises
+    ------
+    TypeError
+        If `window` is no `Window`.
 
     Examples
     --------
@@ -35,6 +40,7 @@ class MaxPool(Layer):
 
     def __init__(self, window: Window) -> None:
         super().__init__()
+        check_window(window)
         self.window = window
 
     def forward(self, x: Array) -> Array:  # type: ignore[override]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from segaware_np.ops.mask import LocalMaskCache, local_mask_backward, local_mask_forward
 from segaware_np.ops.masked_sum import MaskedSumCache, masked_sum_backward, masked_sum_forward
-from segaware_np.window import Window
+from segaware_np.window import Window, check_window
 from segaware_np.xp import Array, check_array, needed
 
 ALL = frozenset({"x", "embedding", "scale"})
@@ -50,6 +50,11 @@ def bilateral_filter_forward(
     -------
     y : (N, C, Ho, Wo) array
 
+    Raises
+    ------
+    TypeError, ValueError
+        If the arrays do not go together, or `window` is no `Window`.
+
     Notes
     -----
     Tomasi, Manduchi: *Bilateral Filtering for Gray and Color Images* (ICCV 1998).
@@ -66,6 +71,7 @@ def bilateral_filter_forward(
     [1.0, 1.0, 1.0]
     """
     check_array("x", x, ("N", "C", "H", "W"))
+    check_window(window)
     check_array("embedding", embedding, (x.shape[0], "E", *x.shape[2:]), like=x)
     m, mask = local_mask_forward(
         embedding,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from segaware_np.dispatch import fast
-from segaware_np.window import Pair, Window, image_shape, shifts
+from segaware_np.window import Pair, Window, check_window, image_shape, shifts
 from segaware_np.xp import Array, array_module, check_array
 
 
@@ -69,6 +69,7 @@ def im2col_forward(x: Array, window: Window) -> tuple[Array, ColumnsCache]:
     [2.0, 3.0, 2.0]
     """
     check_array("x", x, ("N", "C", "H", "W"))
+    check_window(window)
     window.output_shape(x.shape[2:])
     return fast(im2col, x)(x, window), ColumnsCache(x.shape[2:], window)
 
@@ -115,6 +116,7 @@ def col2im_forward(cols: Array, shape: Pair, window: Window) -> tuple[Array, Col
     >>> col2im_backward(x, cache).shape
     (1, 1, 9, 3, 3)
     """
+    check_window(window)
     shape = image_shape("shape", shape)
     check_array("cols", cols, ("N", "C", window.size, *window.output_shape(shape)))
     return fast(col2im, cols)(cols, shape, window), ColumnsCache(shape, window)

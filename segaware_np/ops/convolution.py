@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from segaware_np.dispatch import fast
-from segaware_np.window import Window, shifts
+from segaware_np.window import Window, check_window, shifts
 from segaware_np.xp import Array, array_module, check_array, needed
 
 
@@ -70,6 +70,11 @@ def convolution_forward(
     -------
     y : (N, O, Ho, Wo) array
 
+    Raises
+    ------
+    TypeError, ValueError
+        If the arrays do not go together, or `window` is no `Window`.
+
     Notes
     -----
     Dumoulin, Visin: *A guide to convolution arithmetic for deep learning* (arXiv 1603.07285).
@@ -85,6 +90,7 @@ def convolution_forward(
     ([-1.0, 0.0, 1.0], [3.0, 6.0])
     """
     check_array("x", x, ("N", "C", "H", "W"))
+    check_window(window)
     check_filter(x.shape[1], x, weight, bias, window.kernel, groups)
     window.output_shape(x.shape[2:])
     y = fast(convolution, x)(x, weight, bias, window, groups)
@@ -218,6 +224,7 @@ def check_filter(
     groups: int,
 ) -> None:
     """Raise unless weight, bias and groups go together with an input of that many channels."""
+    _check_channels_first(channels, x, weight, groups)
     if groups < 1 or channels % groups:
         raise ValueError(f"groups: expected a divisor of the {channels} channels, got {groups}")
     taps: tuple[int | str, ...] = kernel or ("kh", "kw")
@@ -229,6 +236,16 @@ def check_filter(
         )
     if bias is not None:
         check_array("bias", bias, (weight.shape[0],), like=x)
+
+
+def _check_channels_first(channels: int, x: Array, weight: Array, groups: int) -> None:
+    """Blame the image, not the weight, if its channels are last."""
+    wanted = [inner * groups for inner in getattr(weight, "shape", ())[1:2]]
+    if x.ndim == 4 and wanted == [x.shape[-1]] != [channels]:
+        raise ValueError(
+            f"x: expected shape (N, {x.shape[-1]}, H, W) to go with weight, got {x.shape} "
+            "(channels last? x.transpose(0, 3, 1, 2) puts them first)"
+        )
 
 
 def _mix(weight: Array, x: Array, groups: int) -> Array:

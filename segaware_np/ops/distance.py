@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from segaware_np.dispatch import fast
-from segaware_np.window import Window, centres, pairs
+from segaware_np.window import Window, centres, check_window, pairs
 from segaware_np.xp import Array, array_module, check_array
 
 
@@ -132,6 +132,7 @@ def distance_backward(d_distance: Array, cache: DistanceCache) -> Array:
 def check_embedding(embedding: Array, window: Window, norm: str) -> None:
     """Raise unless distances can be measured."""
     check_array("embedding", embedding, ("N", "E", "H", "W"))
+    check_window(window)
     if norm not in ("L1", "L2"):
         raise ValueError(f"norm: expected 'L1' or 'L2', got {norm!r}")
     window.output_shape(embedding.shape[2:])

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from segaware_np.dispatch import fast
-from segaware_np.window import Window, shifts
+from segaware_np.window import Window, check_window, shifts
 from segaware_np.xp import Array, array_module, check_array, needed
 
 
@@ -60,6 +60,11 @@ def masked_sum_forward(x: Array, mask: Array, window: Window) -> tuple[Array, Ma
     -------
     y : (N, C, Ho, Wo) array
 
+    Raises
+    ------
+    TypeError, ValueError
+        If the arrays do not go together, or `window` is no `Window`.
+
     Notes
     -----
     Harley, Derpanis, Kokkinos (ICCV 2017), eq. 3 with weights of 1.
@@ -75,6 +80,7 @@ def masked_sum_forward(x: Array, mask: Array, window: Window) -> tuple[Array, Ma
     ([2.0, 3.0, 2.0], [0.0, 1.0, 2.0])
     """
     check_array("x", x, ("N", "C", "H", "W"))
+    check_window(window)
     shape = (x.shape[0], window.size, *window.output_shape(x.shape[2:]))
     check_array("mask", mask, shape, like=x)
     return fast(masked_sum, x)(x, mask, window), MaskedSumCache(x, mask, window)

@@ -13,7 +13,7 @@ from segaware_np.ops.mask import LocalMaskCache, local_mask_backward, local_mask
 from segaware_np.ops.masked_sum import MaskedSumCache, masked_sum_backward, masked_sum_forward
 from segaware_np.ops.softmax import softmax_backward, softmax_forward
 from segaware_np.ranges import COUNT, check
-from segaware_np.window import Window
+from segaware_np.window import Window, check_window
 from segaware_np.xp import Array, array_module, check_array
 
 
@@ -138,6 +138,9 @@ def mean_field_forward(
     [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
     """
     check_array("unary", unary, ("N", "C", "H", "W"))
+    check_window(window1, "window1")
+    if window2 is not None:
+        check_window(window2, "window2")
     check_array("first_q", first_q, unary.shape, like=unary)
     check("iterations", iterations, COUNT)
     for name, flags in (("remove_center", remove_center), ("remove_bounds", remove_bounds)):

@@ -11,7 +11,7 @@ from segaware_np.ops.segaware_convolution import (
     segaware_convolution_backward,
     segaware_convolution_forward,
 )
-from segaware_np.window import Window
+from segaware_np.window import Window, check_window
 from segaware_np.xp import Array, check_array, needed
 
 ALL = frozenset({"x", "embedding", "weight", "bias", "scale"})
@@ -59,6 +59,11 @@ def normalized_convolution_forward(
     -------
     y : (N, O, Ho, Wo) array
 
+    Raises
+    ------
+    TypeError, ValueError
+        If the arrays do not go together, or `window` is no `Window`.
+
     Notes
     -----
     Harley, Derpanis, Kokkinos (ICCV 2017), eq. 3.
@@ -77,6 +82,7 @@ def normalized_convolution_forward(
     [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
     """
     check_array("x", x, ("N", "C", "H", "W"))
+    check_window(window)
     check_array("embedding", embedding, (x.shape[0], "E", *x.shape[2:]), like=x)
     m, mask = local_mask_forward(
         embedding,

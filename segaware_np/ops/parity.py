@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from segaware_np.dispatch import fast
-from segaware_np.window import Window, centres, shifts
+from segaware_np.window import Window, centres, check_window, shifts
 from segaware_np.xp import Array, array_module, check_array
 
 
@@ -64,6 +64,7 @@ def label_parity_forward(labels: Array, window: Window, ignore_label: int | None
     [[0, 1, 1], [1, 1, 0], [0, 1, 0]]
     """
     check_array("labels", labels, ("N", "H", "W"), kind="integer")
+    check_window(window)
     window.output_shape(labels.shape[1:])
     if ignore_label is not None and np.array(ignore_label).astype(labels.dtype) != ignore_label:
         raise ValueError(f"ignore_label: {ignore_label} does not fit labels of {labels.dtype}")

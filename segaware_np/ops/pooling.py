@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from segaware_np.dispatch import fast
-from segaware_np.window import Axis, Pair, Window, shifts
+from segaware_np.window import Axis, Pair, Window, check_window, shifts
 from segaware_np.xp import Array, array_module, check_array
 
 
@@ -114,6 +114,7 @@ def max_pool_forward(x: Array, window: Window) -> tuple[Array, MaxPoolCache]:
     [[0, 0, 0, 0], [0, 1, 0, 2], [0, 0, 0, 0], [0, 2, 0, 4]]
     """
     check_array("x", x, ("N", "C", "H", "W"))
+    check_window(window)
     count = pooled_shape(x.shape[2:], window)
     _check_maxima(x.shape[2:], window, count)
     y = fast(max_pool, x)(x, window, count)
@@ -159,6 +160,7 @@ def average_pool_forward(x: Array, window: Window) -> tuple[Array, AveragePoolCa
     [[0.444, 0.444], [0.444, 0.444]]
     """
     check_array("x", x, ("N", "C", "H", "W"))
+    check_window(window)
     shape = x.shape[2:]
     y = fast(average_pool, x)(x, window, pooled_shape(shape, window))
     return y, AveragePoolCache(shape, window)

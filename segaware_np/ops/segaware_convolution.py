@@ -17,7 +17,7 @@ from segaware_np.ops.convolution import (
     mix_transposed,
     start_output,
 )
-from segaware_np.window import Window, shifts
+from segaware_np.window import Window, check_window, shifts
 from segaware_np.xp import Array, array_module, check_array, needed
 
 
@@ -210,6 +210,7 @@ def _check(
     x: Array, mask: Array, weight: Array, bias: Array | None, window: Window, groups: int
 ) -> None:
     check_array("x", x, ("N", "C", "H", "W"))
+    check_window(window)
     check_filter(x.shape[1], x, weight, bias, window.kernel, groups)
     shape = (x.shape[0], window.size, *window.output_shape(x.shape[2:]))
     check_array("mask", mask, shape, like=x)

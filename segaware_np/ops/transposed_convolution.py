@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from segaware_np.dispatch import device_of, fast
 from segaware_np.ops.convolution import ALL, convolution, convolution_grad
-from segaware_np.window import Pair, Window
+from segaware_np.window import Pair, Window, check_window
 from segaware_np.xp import Array, array_module, check_array, needed
 
 
@@ -62,6 +62,7 @@ def transposed_convolution_forward(
     ([3.0, 7.0], [7.0, 10.0])
     """
     check_array("x", x, ("N", "C", "H", "W"))
+    check_window(window)
     n, channels, *size = x.shape
     if groups < 1 or channels % groups:
         raise ValueError(f"groups: expected a divisor of the {channels} channels, got {groups}")
