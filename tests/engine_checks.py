@@ -97,7 +97,7 @@ def assert_near(have: np.ndarray, want: np.ndarray, tolerance: float) -> None:
     np.testing.assert_array_equal(have[~finite], want[~finite])
     if finite.any():
         worst = np.abs(have[finite].astype(float) - want[finite]).max()
-        assert worst <= tolerance * (1 + np.abs(want[finite]).max()), worst
+        assert worst <= tolerance * (1 + np.abs(want[finite].astype(float)).max()), worst
 
 
 def launches() -> st.SearchStrategy[dict]:

@@ -180,7 +180,7 @@ def label_parity(p: Problem, ignore: int | None) -> Case:
     )
 
 
-@op("mask", kind=("exponential", "normalized"), scale=(0.7, 0.0, -1.0))
+@op("mask", kind=("exponential", "normalized"), scale=(0.7, 0.0, -0.3))
 def mask(p: Problem, kind: str, scale: float) -> Case:
     return Case(
         getattr(ops, f"{kind}_mask_forward"),
@@ -199,7 +199,7 @@ def local_mask(p: Problem, norm: str, normalized: bool) -> Case:
             ops.local_mask_forward, window=p.window, norm=norm, normalized=normalized, **flags
         ),
         ops.local_mask_backward,
-        {"embedding": p.embedding(), "scale": np.array(p.pick(0.7, 0.2))},
+        {"embedding": p.embedding(), "scale": np.array(p.pick(0.7, 0.2, 0.0, -0.3))},
         lambda e, s: weights(oracles.distance(e, p.window, norm, *flags.values()), s),
     )
 
@@ -410,9 +410,10 @@ def tile(p: Problem) -> Case:
 # Several arrays.
 
 
-@op("concat")
-def concat(p: Problem) -> Case:
-    xs = {name: p.normal(*p.geometry.image(c)) for name, c in zip("abc", (2, 1, 3), strict=True)}
+@op("concat", arrays=(1, 3))
+def concat(p: Problem, arrays: int) -> Case:
+    names, channels = "abc"[:arrays], (2, 1, 3)[:arrays]
+    xs = {a: p.normal(*p.geometry.image(c)) for a, c in zip(names, channels, strict=True)}
     return Case(
         ops.concat_forward,
         ops.concat_backward,

@@ -61,8 +61,8 @@ class Problem:
         return np.clip(self.rng.uniform(-0.2, 1.2, shape), 0, 1)
 
     def distances(self) -> np.ndarray:
-        """Not negative; some removed, and in one window all."""
-        d = self.rng.exponential(2.0, self.geometry.result(self.window.size))
+        """From 0 to 10; some removed, and in one window all."""
+        d = self.rng.exponential(2.0, self.geometry.result(self.window.size)).clip(max=10)
         d[self.rng.uniform(size=d.shape) < 0.3] = np.inf
         d[:1, :, 0, 0] = np.inf
         return d

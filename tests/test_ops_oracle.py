@@ -32,6 +32,21 @@ def test_operation_computes_its_formula_in_any_memory_layout(name, problem: Prob
         check_same(function, case.oracle, [*case.inputs.values()])
 
 
+@pytest.mark.parametrize("norm", ["L1", "L2"])
+@given(problem=problems(), layout=proofs.layouts())
+def test_gradient_of_distances_where_some_are_equal(norm, problem: Problem, layout):
+    problem.ties = True
+    measure = problem.window, norm, problem.pick(False, True), problem.pick(False, True)
+    embedding, dd = problem.embedding(), problem.mask()
+    check_same(
+        lambda dd, e: ops.distance_backward(
+            layout(dd), ops.distance_forward(layout(e), *measure)[1]
+        ),
+        lambda dd, e: oracles.distance_gradient(dd, e, *measure),
+        [dd, embedding],
+    )
+
+
 @pytest.mark.parametrize("kind", ["exponential", "normalized"])
 @given(problem=problems())
 def test_masks_of_a_scale_whose_exponentials_leave_the_range(kind, problem: Problem):
