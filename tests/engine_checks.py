@@ -16,11 +16,10 @@ from unittest.mock import patch
 
 import numpy as np
 from hypothesis import strategies as st
-from op_cases import CASES, FORMULAS, OPS
+from op_cases import CASES, FORMULAS, OPS, plain_formulas
 from problems import Problem, problems
 from test_dispatch import FORMS
 
-from segaware_np import dispatch
 from segaware_np.gpu import kernels
 from segaware_np.xp import array_module
 
@@ -64,10 +63,6 @@ def check(
         assert a.dtype.char == dtype or a.dtype.kind in "iub"
         host = a if isinstance(a, np.ndarray | np.generic) else a.get()
         assert_near(host, np.asarray(b), TOLERANCE[dtype][min(place, 1)])
-
-def plain_formulas() -> Any:
-    return patch.object(dispatch, "form", lambda package, plain: plain)
-
 
 def narrow(problem: Problem, value: Any, dtype: str) -> Any:
     """Round real arrays; make a number of a scalar, perhaps."""
