@@ -8,8 +8,6 @@ import os
 import re
 import secrets
 import stat
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from errno import EISDIR, ENOLCK, ENOSYS, EOPNOTSUPP
@@ -19,10 +17,9 @@ from typing import IO, Any
 import numpy as np
 
 from segaware_np.extras import require
+from segaware_np.npz import read_npy, read_npz, write_npz
 from segaware_np.xp import Array, module_of
 
-# What zipfile and NumPy raise on damaged files; RuntimeError: "encrypted" and unknown compression.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, OSError, RuntimeError)
 _NO_LOCKS = (ENOLCK, ENOSYS, EOPNOTSUPP)  # as some network folders say
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
 _METADATA = "__metadata__"  # not an identifier that a parameter could have
@@ -352,7 +349,7 @@ def save_arrays(
             module_of(name, array)  # which refuses what would be saved without its mask
     if path.suffix == ".npz":
         with atomic_write(path) as file:
-            _write_npz(file, {**arrays, _METADATA: np.array(text)})
+            write_npz(file, {**arrays, _METADATA: np.array(text)})
     elif path.suffix == ".safetensors":
         plain = {name: np.asarray(array, order="C") for name, array in arrays.items()}
         for name, array in plain.items():
@@ -383,12 +380,14 @@ def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], di
 
     Raises
     ------
-    FileNotFoundError
-        If there is no such file.
+    OSError
+        If there is no such file, or it may not be read.
     FormatError
-        If the file is truncated, damaged or of another kind.
+        If the file is truncated, damaged or of another kind, or declares more than it holds.
     ValueError
         If the suffix is neither ``.npz`` nor ``.safetensors``.
+    MemoryError
+        If there is not as much as its arrays need.
 
     Examples
     --------
@@ -403,17 +402,61 @@ def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], di
         raise IsADirectoryError(f"{path} is a folder: expected a file, such as model.npz in it")
     if path.suffix not in (".npz", ".safetensors"):
         raise ValueError(f"path: expected a name ending in .npz or .safetensors, got {path}")
-    if not path.exists():
-        raise FileNotFoundError(f"no such file: {path}")
-    try:
+    with _reading(path):
         arrays, text = (_read_npz if path.suffix == ".npz" else _read_safetensors)(path)
         metadata = json.loads(text)
         if not isinstance(metadata, dict):
-            raise ValueError(f"expected a JSON object as metadata, got {text}")
-        return arrays, metadata
-    except PermissionError:
+            raise ValueError(f"expected a JSON object as metadata, got {text[:80]!r}")
+    return arrays, metadata
+
+
+def load_array(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read the one array in an ``.npy``, ``.npz`` or ``.safetensors`` file.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    numpy.ndarray
+
+    Raises
+    ------
+    OSError, FormatError, MemoryError
+        As for `load_arrays`.
+    ValueError
+        If the suffix is another one, or the file holds not one array.
+
+    Examples
+    --------
+    >>> np.save("embedding.npy", np.zeros((4, 5, 6)))
+    >>> load_array("embedding.npy").shape
+    (4, 5, 6)
+    """
+    path = Path(path)
+    if path.suffix != ".npy":
+        arrays, _ = load_arrays(path)
+        if len(arrays) != 1:
+            raise ValueError(f"{path}: expected one array, got {', '.join(arrays) or 'none'}")
+        return next(iter(arrays.values()))
+    with _reading(path), open(path, "rb") as file:
+        return read_npy(file, path.stat().st_size)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Whatever a reader trips over means a damaged file: it has no business with the caller."""
+    if not path.exists():
+        raise FileNotFoundError(f"no such file: {path}")
+    check_file(path)
+    try:
+        yield
+    except (ImportError, PermissionError):
         raise
-    except _DAMAGE as error:
+    except MemoryError as error:
+        raise MemoryError(f"{path}: {error}") from error
+    except Exception as error:
         raise FormatError(f"{path}: damaged or not a file of arrays ({error})") from error
 
 
@@ -452,18 +495,12 @@ def differing_arrays(
     return "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
 
 
-def _write_npz(file: IO[bytes], arrays: Mapping[str, np.ndarray]) -> None:
-    # `numpy.savez` would pickle objects and trip over arrays named as its own arguments are.
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
-
-
 def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], str]:
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
-    return arrays, str(arrays.pop(_METADATA, "{}"))
+    arrays = read_npz(path)
+    text = arrays.pop(_METADATA, np.array("{}"))
+    if text.shape or text.dtype.kind != "U":
+        raise ValueError(f"expected text as metadata, got {text.shape} {text.dtype}")
+    return arrays, str(text)
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], str]:

@@ -5,8 +5,10 @@ Each gives the documented exception and message, and nothing half written stays 
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from tiny import check, labels, network, trainer, zeros
 
 from segaware_np import models
 from segaware_np.data import PairList, SyntheticScenes
-from segaware_np.files import FormatError, atomic_write, load_arrays, save_arrays
+from segaware_np.files import FormatError, atomic_write, load_array, load_arrays, save_arrays
 from segaware_np.images import read_image, read_labels, write_image, write_labels
 from segaware_np.optim import NonFiniteError
 from segaware_np.version import __version__
@@ -99,6 +101,105 @@ def test_truncated_weights(empty, suffix, keep):
 def test_weights_with_a_pickle(empty):
     np.savez("model.npz", weights=np.array([{}], dtype=object))
     check(lambda: load_arrays("model.npz"), FormatError, "model.npz: damaged")
+
+
+def npy(header, data=b"\0" * 16):
+    return b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header + data
+
+
+FLOATS = b"{'descr': '<f4', 'fortran_order': False, 'shape': (%s)}\n"
+MEMBERS = {
+    "a header cut off": [("w.npy", npy(b"{'descr': '<f4', 'shape': (3,\n"))],
+    "a header that is no dictionary": [("w.npy", npy(b"[]\n"))],
+    "a header of brackets": [("w.npy", npy(b"[" * 60000 + b"\n"))],
+    "a header of code": [("w.npy", npy(b"__import__('os')\n"))],
+    "a header that ends too late": [("w.npy", npy(FLOATS % b"4,")[:20])],
+    "no array": [("w.npy", b"hello")],
+    "no array by name": [("w.txt", npy(FLOATS % b"4,"))],
+    "nothing": [("w.npy", b"")],
+    "4 TiB": [("w.npy", npy(FLOATS % b"1099511627776,"))],
+    "2^70 numbers": [("w.npy", npy(FLOATS % b"1180591620717411303424,"))],
+    "one number too many": [("w.npy", npy(FLOATS % b"5,"))],
+    "one number too few": [("w.npy", npy(FLOATS % b"3,"))],
+    "a size below 0": [("w.npy", npy(FLOATS % b"-2,-2"))],
+    "a size that is no number": [("w.npy", npy(FLOATS % b"4.0,"))],
+    "objects": [("w.npy", npy(b"{'descr': '|O', 'fortran_order': False, 'shape': (2,)}\n"))],
+    "a name twice": [("w.npy", npy(FLOATS % b"4,"))] * 2,
+    "metadata of numbers": [("__metadata__.npy", npy(FLOATS % b"4,"))],
+}
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
+@pytest.mark.parametrize("members", MEMBERS.values(), ids=MEMBERS)
+def test_arrays_that_declare_what_they_are_not(empty, members):
+    with zipfile.ZipFile("a.npz", "w") as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    check(lambda: load_arrays("a.npz"), FormatError, "a.npz: damaged or not a file of arrays (")
+    if len(members) == 1:
+        Path("a.npy").write_bytes(members[0][1])
+        if members[0][0] == "w.npy":
+            check(lambda: load_array("a.npy"), FormatError, "a.npy: damaged")
+
+
+def test_an_archive_that_declares_more_than_it_can_hold(empty):
+    with zipfile.ZipFile("a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("w.npy", npy(FLOATS % b"16,", bytes(64)))
+    data = Path("a.npz").read_bytes()
+    size = (2**31 - 1).to_bytes(4, "little")
+    entry = data.index(b"PK\1\2")
+    Path("a.npz").write_bytes(data[: entry + 24] + size + data[entry + 28 :])
+    check(lambda: load_arrays("a.npz"), FormatError, "bytes cannot hold 2147483647")
+
+
+def test_arrays_as_numpy_writes_them(empty):
+    rng = np.random.default_rng(0)
+    arrays = {
+        "columns": np.asfortranarray(rng.normal(size=(3, 4))),
+        "big endian": rng.normal(size=5).astype(">f4"),
+        "number": np.float32(3.5),
+        "none": np.zeros((0, 3)),
+        "flags": np.array([True, False]),
+        "complex": np.array([1j]),
+        "zeros": np.zeros(10**6),  # packed to a thousandth
+    }
+    np.savez_compressed("a.npz", **arrays)
+    found, metadata = load_arrays("a.npz")
+    assert metadata == {} and found.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert found[name].dtype == array.dtype and found[name].shape == array.shape
+        np.testing.assert_array_equal(found[name], array)
+        found[name][...] = 1  # they can be written
+
+
+@pytest.mark.parametrize(("suffix", "least"), [(".npz", 150), (".safetensors", 80)])
+def test_mutated_files_of_arrays_give_arrays_or_one_error(empty, suffix, least):
+    if suffix == ".safetensors":  # without checksums: most of it may be anything
+        pytest.importorskip("safetensors")
+    path = Path(f"a{suffix}")
+    NET.save(path)
+    whole, rng, refused = path.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(300):
+        data = bytearray(whole)
+        for place in rng.integers(len(data), size=rng.integers(1, 4)):
+            data[place] = rng.integers(256)
+        path.write_bytes(data)
+        try:
+            models.load(path)
+        except FormatError as error:
+            refused += 1
+            assert str(error).startswith(f"{path}: ")
+    assert refused > least
+
+
+def test_safetensors_that_declare_more_than_they_hold(empty):
+    pytest.importorskip("safetensors")
+    for dtype, end in (("F32", 2**42), ("F32", 8), ("X", 4)):
+        tensor = {"dtype": dtype, "shape": [end // 4], "data_offsets": [0, end]}
+        header = json.dumps({"w": tensor}).encode()
+        data = len(header).to_bytes(8, "little") + header + bytes(4)
+        Path("a.safetensors").write_bytes(data)
+        check(lambda: load_arrays("a.safetensors"), FormatError, "a.safetensors: damaged")
 
 
 def test_weights_of_another_network(empty):

@@ -45,6 +45,13 @@ def test_a_folder_without_locks(tmp_path, monkeypatch, code, works):
         assert works
 
 
+@pytest.mark.parametrize("line", ["[" * 10**5, '{"iteration": 1e999}', "[]", "7", '{"loss": 1}'])
+def test_lines_that_are_no_log(tmp_path, line):
+    (tmp_path / "log.jsonl").write_text(line.replace("}", ', "lr": 1}') + "\n")
+    with pytest.raises(FormatError, match=r"log.jsonl: line 1 is no training log"):
+        read_log(tmp_path / "log.jsonl")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="files are locked on Unix")
 def test_one_process_a_log(tmp_path):
     path = tmp_path / "log.jsonl"

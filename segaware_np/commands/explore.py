@@ -10,7 +10,7 @@ import numpy as np
 from segaware_np.commands.networks import load_network
 from segaware_np.commands.options import positive, whole
 from segaware_np.explore import make_page
-from segaware_np.files import FormatError, atomic_write, check_writable, load_arrays
+from segaware_np.files import atomic_write, check_writable, load_array
 from segaware_np.images import read_image, shrink
 from segaware_np.net import Net
 
@@ -68,14 +68,5 @@ def run(options: argparse.Namespace) -> None:
 
 def read_embedding(path: str) -> np.ndarray:
     """Return the one array in a file, without a batch axis of length 1."""
-    if path.endswith(".npy"):
-        try:
-            array = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise FormatError(f"{path}: damaged or not an array ({error})") from error
-    else:
-        arrays, _ = load_arrays(path)
-        if len(arrays) != 1:
-            raise ValueError(f"{path}: expected one array, got {', '.join(arrays) or 'none'}")
-        (array,) = arrays.values()
+    array = load_array(path)
     return array[0] if array.ndim == 4 and len(array) == 1 else array
