@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import oracles
 import pytest
@@ -76,3 +78,35 @@ def test_dropout_keeps_its_share_and_the_mean(ratio):
     assert set(np.unique(factor)) <= {0.0, 1 / (1 - ratio)}
     other, _ = ops.dropout_forward(np.ones(40_000), ratio, seed=6)
     assert ratio == 0 or np.mean((y == 0) & (other == 0)) == pytest.approx(ratio**2, abs=0.02)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_results_are_arrays_even_of_no_axes(name):
+    """Not NumPy's scalars, which other frameworks do not take by DLPack."""
+    case = CASES[name]
+    found = case.run(list(case.inputs.values()))
+    assert all(isinstance(array, np.ndarray) for array in found if array is not None)
+
+
+POINTWISE = {
+    "absolute": (ops.absolute_forward, ops.absolute_backward, 1),
+    "add": (ops.add_forward, ops.add_backward, 2),
+    "dropout": (partial(ops.dropout_forward, ratio=0.5, seed=1), ops.dropout_backward, 1),
+    "exponential": (partial(ops.exponential_forward, shift=1.0), ops.exponential_backward, 1),
+    "line": (ops.power_forward, ops.power_backward, 1),
+    "maximum": (ops.maximum_forward, ops.maximum_backward, 3),
+    "power": (partial(ops.power_forward, power=2.0, shift=1.0), ops.power_backward, 1),
+    "product": (ops.product_forward, ops.product_backward, 3),
+    "relu": (ops.relu_forward, ops.relu_backward, 1),
+    "scale": (partial(ops.scale_forward, axis=0), ops.scale_backward, 3),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", POINTWISE)
+def test_results_of_a_number_are_0d_arrays_of_its_dtype(name, dtype):
+    forward, backward, count = POINTWISE[name]
+    y, cache = forward(*[np.array(0.7, dtype)] * count)
+    gradients = backward(np.ones((), dtype), cache)
+    for array in (y, *(gradients if isinstance(gradients, tuple) else (gradients,))):
+        assert isinstance(array, np.ndarray) and array.shape == () and array.dtype == dtype

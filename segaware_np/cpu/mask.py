@@ -152,7 +152,7 @@ def _total(
     dd: np.ndarray, parts: list[np.floating], distance: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """dd in its own shape; ds summed in the order of the tiles, whoever computed them."""
-    return dd.reshape(distance.shape), np.array(parts, distance.dtype).sum()
+    return dd.reshape(distance.shape), np.asarray(np.array(parts, distance.dtype).sum())
 
 
 def _promotes(distance: np.ndarray, scale: Scale) -> bool:

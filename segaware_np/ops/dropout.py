@@ -45,14 +45,14 @@ def dropout_forward(x: Array, ratio: float, seed: int) -> tuple[Array, Array]:
     if not 0 <= ratio < 1:
         raise ValueError(f"ratio: expected a number in [0, 1), got {ratio}")
     keep = (_hash(x, seed) >= int(ratio * 2**32)).reshape(x.shape)
-    factor = keep.astype(x.dtype) * x.dtype.type(1 / (1 - ratio))
-    return x * factor, factor
+    factor = array_module(x).asarray(keep * x.dtype.type(1 / (1 - ratio)))
+    return array_module(x).asarray(x * factor), factor
 
 
 def dropout_backward(dy: Array, cache: Array) -> Array:
     """``dx = dy * keep / (1 - ratio)``."""
     check_array("dy", dy, cache.shape, like=cache)
-    return dy * cache
+    return array_module(dy).asarray(dy * cache)
 
 
 def _hash(x: Array, seed: int) -> Array:

@@ -33,13 +33,15 @@ def absolute_forward(x: Array) -> tuple[Array, Array]:
     ([2.0, 0.0, 3.0], [-1.0, 0.0, 1.0])
     """
     check_array("x", x)
-    return x * array_module(x).sign(x.real), x
+    xp = array_module(x)
+    return xp.asarray(x * xp.sign(x.real)), x
 
 
 def absolute_backward(dy: Array, cache: Array) -> Array:
     """``dx = sign(x) dy``, with sign(0) = 0."""
     check_array("dy", dy, cache.shape, like=cache)
-    return dy * array_module(cache).sign(cache.real)
+    xp = array_module(cache)
+    return xp.asarray(dy * xp.sign(cache.real))
 
 
 class PowerCache(NamedTuple):
@@ -76,22 +78,23 @@ def power_forward(
     ([16.0, 49.0], [24.0, 42.0])
     """
     check_array("x", x)
-    base = x * x.dtype.type(scale)
+    xp = array_module(x)
+    base = xp.asarray(x * x.dtype.type(scale))
     if shift:
         base += x.dtype.type(shift)
     if power == 1:
         return base, PowerCache(None, power, scale)
-    return base ** x.dtype.type(power), PowerCache(base, power, scale)
+    return xp.asarray(base ** x.dtype.type(power)), PowerCache(base, power, scale)
 
 
 def power_backward(dy: Array, cache: PowerCache) -> Array:
     """``dx = scale power (shift + scale x)^(power - 1) dy``; 0 where power or scale is 0."""
     base, power, scale = cache
     check_array("dy", dy, None if base is None else base.shape, like=base)
-    slope = dy.dtype.type(scale * power)
+    xp, slope = array_module(dy), dy.dtype.type(scale * power)
     if base is None or not slope:
-        return dy * slope
-    return dy * slope * base ** dy.dtype.type(power - 1)
+        return xp.asarray(dy * slope)
+    return xp.asarray(dy * slope * base ** dy.dtype.type(power - 1))
 
 
 class ExponentialCache(NamedTuple):
@@ -133,7 +136,8 @@ def exponential_forward(
     if not (base > 0 and isfinite(base)):
         raise ValueError(f"base: expected a positive number, got {base}")
     rate = scale if base == e else scale * log(base)
-    y = array_module(x).exp(x * x.dtype.type(rate))
+    xp = array_module(x)
+    y = xp.asarray(xp.exp(x * x.dtype.type(rate)))
     if shift:
         y *= x.dtype.type(base**shift)
     return y, ExponentialCache(y, rate)
@@ -142,4 +146,4 @@ def exponential_forward(
 def exponential_backward(dy: Array, cache: ExponentialCache) -> Array:
     """``dx = scale log(base) y dy``."""
     check_array("dy", dy, cache.y.shape, like=cache.y)
-    return dy * cache.y * dy.dtype.type(cache.rate)
+    return array_module(dy).asarray(dy * cache.y * dy.dtype.type(cache.rate))

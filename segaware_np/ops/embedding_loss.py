@@ -112,7 +112,7 @@ def embedding_loss_forward(
     violation, total, valid = fast(hinge_loss, distance)(distance, parity, *options)
     with device_of(distance):
         count = xp.maximum(valid, 1) if normalize == "valid" else max(distance.size, 1)
-        loss = (total / count).astype(distance.dtype)
+        loss = xp.asarray(total / count, distance.dtype)
     return loss, EmbeddingLossCache(violation, count, hinge)
 
 

@@ -182,8 +182,8 @@ def maximum_forward(*xs: Array) -> tuple[Array, MaximumCache]:
         raise ValueError(f"xs: expected at least two arrays, got {len(xs)}")
     _check_alike(xs)
     xp = array_module(*xs)
-    winner = xp.where(xs[0].real > xs[1].real, 0, 1).astype(xp.int16)
-    y = xp.where(winner == 0, xs[0], xs[1])
+    winner = xp.asarray(xp.where(xs[0].real > xs[1].real, 0, 1), xp.int16)
+    y = xp.asarray(xp.where(winner == 0, xs[0], xs[1]))
     for i, x in enumerate(xs[2:], start=2):
         larger = x.real > y.real
         xp.copyto(y, x, where=larger)
@@ -194,7 +194,8 @@ def maximum_forward(*xs: Array) -> tuple[Array, MaximumCache]:
 def maximum_backward(dy: Array, cache: MaximumCache) -> tuple[Array, ...]:
     """Hand each entry's gradient to the array that won it: ``dx_i = dy [x_i won]``."""
     check_array("dy", dy, cache.winner.shape)
-    return tuple(dy * (cache.winner == i) for i in range(cache.arrays))
+    xp = array_module(dy)
+    return tuple(xp.asarray(dy * (cache.winner == i)) for i in range(cache.arrays))
 
 
 def _check_alike(xs: tuple[Array, ...]) -> None:

@@ -29,7 +29,7 @@ def exponential_mask_grad(
     removed, finite = _split(distance)
     g = mask * dmask
     g[removed] = 0  # a removed distance is no variable, not even where dmask is NaN
-    return -scale * g, -(finite * g).sum()
+    return -scale * g, array_module(g).asarray(-(finite * g).sum())
 
 
 def normalized_mask(distance: Array, scale: Array | float) -> Array:
@@ -53,7 +53,7 @@ def normalized_mask_grad(
     removed, finite = _split(distance)
     g = mask * (dmask - (mask * dmask).sum(1, keepdims=True))
     g[removed] = 0  # a removed distance is no variable, not even in a uniform window
-    return -scale * g, -(finite * g).sum()
+    return -scale * g, array_module(g).asarray(-(finite * g).sum())
 
 
 def local_mask(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from segaware_np.xp import Array, check_array
+from segaware_np.xp import Array, array_module, check_array
 
 
 def relu_forward(x: Array) -> tuple[Array, Array]:
@@ -30,11 +30,11 @@ def relu_forward(x: Array) -> tuple[Array, Array]:
     ([0.0, 0.0, 2.0], [0.0, 0.0, 1.0])
     """
     check_array("x", x)
-    y = x * (x.real > 0) if x.dtype.kind == "c" else x.clip(0)
+    y = array_module(x).asarray(x * (x.real > 0) if x.dtype.kind == "c" else x.clip(0))
     return y, y
 
 
 def relu_backward(dy: Array, cache: Array) -> Array:
     """``dx = dy [x > 0]``; 0 at the kink."""
     check_array("dy", dy, cache.shape, like=cache)
-    return dy * (cache.real > 0)
+    return array_module(dy).asarray(dy * (cache.real > 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
-from segaware_np.xp import Array, check_array, needed
+from segaware_np.xp import Array, array_module, check_array, needed
 
 ALL = frozenset({"x", "scale", "bias"})
 
@@ -69,7 +69,8 @@ def scale_forward(
     for name, array in (("scale", scale), ("bias", bias)):
         if array is not None:
             check_array(name, array, shape, like=x)
-    y = x * _along(scale, x.ndim, axis) if scale is not None else x.copy()
+    xp = array_module(x)
+    y = xp.asarray(x * _along(scale, x.ndim, axis)) if scale is not None else x.copy()
     if bias is not None:
         y += _along(bias, x.ndim, axis)
     kept = x if scale is not None else None
@@ -82,16 +83,16 @@ def scale_backward(
     """``dx = scale dy``, ``dscale = sum dy x``, ``dbias = sum dy``; None if not in `need`."""
     x, scale, has_bias, axis, shape = cache
     check_array("dy", dy, None if x is None else x.shape, like=x)
-    need = needed(need, ALL, has_bias)
+    xp, need = array_module(dy), needed(need, ALL, has_bias)
     first, last = (axis, axis + len(shape)) if shape else (0, 0)
     others = (*range(first), *range(last, dy.ndim))
     dx = dscale = dbias = None
     if "x" in need:
-        dx = dy * _along(scale, dy.ndim, axis) if scale is not None else dy
+        dx = xp.asarray(dy * _along(scale, dy.ndim, axis)) if scale is not None else dy
     if "scale" in need and x is not None:
-        dscale = (dy * x).sum(others).reshape(shape)
+        dscale = xp.asarray((dy * x).sum(others)).reshape(shape)
     if "bias" in need:
-        dbias = dy.sum(others).reshape(shape)
+        dbias = xp.asarray(dy.sum(others)).reshape(shape)
     return dx, dscale, dbias
 
 

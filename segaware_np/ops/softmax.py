@@ -163,7 +163,7 @@ def softmax_cross_entropy_forward(
         count = _count(xp, valid, normalize)
         # Summed in double precision: a mean over a million pixels must not drift.
         wide = "c16" if nll.dtype.kind == "c" else "f8"
-        loss = (xp.where(valid, nll, 0).sum(dtype=wide) / count).astype(score.dtype)
+        loss = xp.asarray(xp.where(valid, nll, 0).sum(dtype=wide) / count, score.dtype)
     return loss, CrossEntropyCache(probability, labels, valid, count)
 
 
