@@ -16,6 +16,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(page for page in DOCS.rglob("*.md") if not page.is_relative_to(DOCS / "_build"))
 NAMES = [str(page.relative_to(DOCS)) for page in PAGES]
 CUPY = {"gpu.md"}  # its blocks need a GPU
+NEEDS = {"pytorch.md": "torch", "jax.md": "jax"}
 
 
 def find(name):
@@ -52,6 +53,8 @@ def test_code_blocks_run(page, tmp_path, monkeypatch):
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
     if not blocks:
         pytest.skip("no code on this page")
+    if module := NEEDS.get(page.name):
+        pytest.importorskip(module, reason=f"{module} is not installed")
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "page"}
     profile = settings.get_current_profile_name()
