@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from itertools import pairwise, product
+from operator import add
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from segaware_np.data.augmentation import Augmentation
+from segaware_np.data.augmentation import RGB_MEAN, Augmentation
 from segaware_np.metrics import Evaluation
 from segaware_np.net import Net
 from segaware_np.ops.resize import resize_forward
 from segaware_np.progress import progress as show_progress
 from segaware_np.ranges import COUNT, check
+from segaware_np.reach import Reach, reach
 from segaware_np.xp import Array, host
 
 if TYPE_CHECKING:
     from segaware_np.data.datasets import Dataset
+
+POINTWISE = Reach()
+_TILE = 768  # pixels
 
 
 def predict(net: Net, image: np.ndarray) -> np.ndarray:
@@ -108,21 +113,31 @@ def embed(net: Net, image: np.ndarray) -> np.ndarray:
 
 
 def tiled(
-    function: Callable[[np.ndarray], np.ndarray], image: np.ndarray, tile: int = 768
+    function: Callable[[np.ndarray], np.ndarray],
+    image: np.ndarray,
+    tile: int | None = None,
+    reach: Reach = POINTWISE,
+    progress: bool = False,
 ) -> np.ndarray:
-    """Apply a function to parts of a picture that would take too much memory as a whole.
+    """Apply a function to pieces of a picture that would take too much memory as a whole.
 
-    The parts overlap by a sixth of their side, and of each the inner pixels are kept: what a
-    network sees farther away than that has no influence. A picture that is no larger than a part
-    is not cut.
+    The pieces begin on the grid of what the function sees and overlap by its reach, so that there
+    are no seams: they give what the whole gives, to rounding. The whole is then the picture with
+    RGB's mean below and to the right of it, up to a side of ``grid * k + 1``. A picture that is no
+    larger than a piece is not cut, and nothing is put around it.
 
     Parameters
     ----------
     function : callable
         From an image (h, w, 3) to an array (..., h, w): `predict`, `score` or `embed` of a network.
     image : (H, W, 3) array
-    tile : int
-        Longest side of a part, pixels.
+    tile : int, optional
+        Longest side of a piece with all that it sees, pixels. By default 768, or for a function
+        that sees farther twice what it sees on both sides, so that half of a side is new.
+    reach : Reach
+        How far the function sees: `reach.reach` of its network. By default a pixel sees no other.
+    progress : bool
+        Show the progress over the pieces on standard error.
 
     Returns
     -------
@@ -131,7 +146,8 @@ def tiled(
     Raises
     ------
     TypeError, ValueError
-        If `tile` is not a positive integer, or as `function` raises them.
+        If `tile` is not a positive integer, or too small for what the function sees, or as
+        `function` raises them.
 
     Examples
     --------
@@ -140,32 +156,65 @@ def tiled(
     >>> np.array_equal(blue, image[..., 2])
     True
     """
+    if tile is None:
+        tile = max(_TILE, 2 * max(map(add, reach.before, reach.after)))
     check("tile", tile, COUNT)
     height, width = image.shape[:2]
+    if max(height, width) <= tile:
+        return function(image)
+    axes = zip((height, width), *reach, strict=True)
+    rows, columns = (_pieces(length, tile, *axis) for length, *axis in axes)
     result = None
-    for rows, inner_rows in _overlapping(height, tile):
-        for columns, inner_columns in _overlapping(width, tile):
-            part = function(image[rows, columns])
+    with show_progress(len(rows) * len(columns), shown=progress) as step:
+        for row, column in product(rows, columns):
+            part = function(_cut(image, row.seen, column.seen))
             if result is None:
                 result = np.empty((*part.shape[:-2], height, width), part.dtype)
-            target = result[..., rows, columns]
-            target[..., inner_rows, inner_columns] = part[..., inner_rows, inner_columns]
+            kept = part[..., row.own, column.own]
+            result[..., row.kept, column.kept] = kept
+            step(f"rows {row.kept.start} to {row.kept.stop}")
     assert result is not None
     return result
 
 
-def _overlapping(length: int, tile: int) -> Iterator[tuple[slice, slice]]:
-    """Parts of an axis, of even length, and what of each is its own."""
-    if length <= tile:
-        yield slice(0, length), slice(None)
-        return
-    margin = tile // 12
-    count = -(-(length - 2 * margin) // (tile - 2 * margin))
-    edges = [margin + (length - 2 * margin) * i // count for i in range(count + 1)]
-    for first, last in pairwise(edges):
-        start, stop = first - margin, last + margin
-        inner = slice(margin if start else 0, None if stop == length else last - start)
-        yield slice(start, stop), inner
+class _Piece(NamedTuple):
+    """Along one axis: what a piece sees, what is kept of it, and where that stands in the piece."""
+
+    seen: slice
+    kept: slice
+    own: slice
+
+
+def _pieces(length: int, tile: int, grid: int, before: int, after: int) -> list[_Piece]:
+    """Cut an axis into pieces of sides ``grid * k + 1``, as few and as even as can be."""
+    cells = -(-max(length - 1, 1) // grid)  # of the padded picture, whose last pixel is one more
+    lead, tail = (-(-far // grid) * grid for far in (before, max(after - 1, 0)))
+    most = (tile - 1 - lead - tail) // grid
+    if most < 1:
+        raise ValueError(
+            f"tile: expected at least {lead + grid + tail + 1} pixels for a network that sees "
+            f"{before} and {after} pixels around a cell of {grid}, got {tile}"
+        )
+    count = -(-cells // most)
+    edges = [grid * (cells * i // count) for i in range(count)]
+    pieces = []
+    for first, last in pairwise([*edges, grid * cells + 1]):
+        start, stop = max(first - lead, 0), min(last + tail + 1, grid * cells + 1)
+        kept = slice(first, min(last, length))
+        pieces.append(_Piece(slice(start, stop), kept, slice(first - start, kept.stop - start)))
+    return pieces
+
+
+def _cut(image: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
+    """Some rows and columns of a picture, with RGB's mean where they lie beyond it."""
+    part = image[rows, columns]
+    below, right = rows.stop - rows.start - len(part), columns.stop - columns.start - part.shape[1]
+    if below == right == 0:
+        return part
+    whole = np.empty((len(part) + below, part.shape[1] + right, *part.shape[2:]), part.dtype)
+    whole[:] = np.rint(RGB_MEAN)
+    whole[: len(part), : part.shape[1]] = part
+    return whole
 
 
 def evaluate(
@@ -174,7 +223,7 @@ def evaluate(
     *,
     ignore_label: int | None = 255,
     width: int = 3,
-    tile: int = 768,
+    tile: int | None = None,
     progress: bool = False,
 ) -> Evaluation:
     """Predict every picture of a data set and compare with its labels.
@@ -188,8 +237,8 @@ def evaluate(
         Pixels with this true label do not count.
     width : int
         Of the band along true boundaries, pixels on each side.
-    tile : int
-        Larger pictures are predicted in parts, see `tiled`.
+    tile : int, optional
+        Larger pictures are predicted in pieces, see `tiled`.
     progress : bool
         Show the progress on standard error.
 
@@ -212,13 +261,13 @@ def evaluate(
     >>> 0 <= report["mean_iou"] <= 1 and "mean_iou" in report["band"]
     True
     """
-    scores = None
+    scores, seen = None, reach(net)
     with show_progress(len(dataset), shown=progress) as step:
         for index in range(len(dataset)):
             image, labels = dataset[index]
             if labels is None:
                 raise ValueError(f"dataset: expected labels, got none for {dataset.name(index)}")
-            found = tiled(lambda part: score(net, part), image, tile)
+            found = tiled(lambda part: score(net, part), image, tile, seen)
             scores = scores or Evaluation(len(found), ignore_label, width)
             scores.update(found.argmax(axis=0), labels)
             step(dataset.name(index))

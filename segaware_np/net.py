@@ -181,7 +181,7 @@ class Net:
             If an input is missing or of another module or dtype, or an output is unknown.
         """
         wanted = self._ends() if outputs is None else list(outputs)
-        plan = self._plan(wanted)
+        plan = self.plan(wanted)
         values = self._check_inputs(inputs, plan, wanted)
         given = list(values.values())
         readers = Counter(name for node in plan for name in node.inputs)
@@ -370,8 +370,14 @@ class Net:
         read = {name for node in self.nodes.values() for name in node.inputs}
         return [name for name in self.nodes if name not in read]
 
-    def _plan(self, outputs: list[str]) -> list[Node]:
-        """The layers that the outputs depend on, in order."""
+    def plan(self, outputs: Sequence[str]) -> list[Node]:
+        """Return the layers that some outputs depend on, in order.
+
+        Raises
+        ------
+        ValueError
+            If an output is unknown.
+        """
         unknown = [name for name in outputs if name not in self.nodes]
         if unknown:
             raise ValueError(f"outputs: expected names of layers, got {unknown}")

@@ -53,6 +53,17 @@ class Axis(NamedTuple):
         """How far the first window can move to the right, pixels; negative: it does not fit."""
         return self.length + 2 * self.pad - self.reach
 
+    @property
+    def windows(self) -> int:
+        """Number of windows, if they fit."""
+        return self.room // self.stride + 1
+
+    def covered(self, first: int, last: int) -> Pair:
+        """First and last pixel of the image that the windows ``first`` to ``last`` cover."""
+        start = first * self.stride - self.pad
+        stop = last * self.stride - self.pad + self.reach
+        return max(start, 0), min(stop, self.length) - 1
+
     def seeing(self, tap: int, first: int, stop: int) -> slice:
         """Which of the windows ``first <= i < stop`` see a pixel of the image through a tap."""
         start = tap * self.dilation - self.pad
@@ -164,7 +175,7 @@ class Window:
                     f"window: kernel {axis.kernel} with dilation {axis.dilation} spans "
                     f"{axis.reach} pixels, more than the padded {name} {axis.length} + 2*{axis.pad}"
                 )
-        return axes[0].room // axes[0].stride + 1, axes[1].room // axes[1].stride + 1
+        return axes[0].windows, axes[1].windows
 
 
 def check_window(window: object, name: str = "window") -> None:

@@ -10,7 +10,9 @@ from segaware_np import inference
 from segaware_np.commands.networks import load_network
 from segaware_np.commands.options import number, pixel, whole
 from segaware_np.images import check_picture, read_image, write_image
+from segaware_np.inference import tiled
 from segaware_np.plot import draw_masks
+from segaware_np.reach import reach
 from segaware_np.window import Window
 
 
@@ -79,4 +81,5 @@ def embed(image: np.ndarray, source: str) -> np.ndarray:
     """Return the embedding (E, H, W) of an image: its colours in 0..1, or a trained model's."""
     if source == "rgb":
         return np.ascontiguousarray(image.transpose(2, 0, 1), np.float32) / 255
-    return inference.embed(load_network(source, "embedding"), image)
+    net = load_network(source, "embedding")
+    return tiled(lambda part: inference.embed(net, part), image, reach=reach(net, "embedding"))

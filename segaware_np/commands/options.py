@@ -127,9 +127,10 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 def add_tile(parser: argparse.ArgumentParser) -> None:
     """Declare ``--tile``."""
     parser.add_argument(
-        "--tile", type=whole(1), default=768, metavar="PIXELS",
-        help="longest side of what is computed at a time: larger images are cut into overlapping "
-        "parts, or they would take too much memory",
+        "--tile", type=whole(1), metavar="PIXELS",
+        help="longest side of what is computed at a time (default: 768, or more for a network that "
+        "sees far): larger images are cut into pieces that overlap by all that the network sees, "
+        "or they would take too much memory",
     )
 
 

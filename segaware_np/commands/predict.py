@@ -18,6 +18,7 @@ from segaware_np.images import overlay, read_image, write_image, write_labels
 from segaware_np.inference import embed, predict, score, tiled
 from segaware_np.net import Net
 from segaware_np.progress import progress
+from segaware_np.reach import reach
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +58,7 @@ def run(options: argparse.Namespace) -> None:
     """Write the pictures."""
     xp = array_library(options)
     net = load_network(options.model, "score", xp)
-    label = _labeller(net, options.crf, xp)
+    label = _labeller(net, options.crf, xp, options.tile)
     further = () if options.no_overlay else ("_overlay",)
     files = sources.label_files(options.images, options.output, *further)
     palette = net.description.get("palette")
@@ -70,7 +71,7 @@ def run(options: argparse.Namespace) -> None:
     with progress(len(files), shown=sys.stderr.isatty() and len(files) > 1) as step:
         for source, target in files:
             image = read_image(source)
-            labels = tiled(label, image, options.tile)
+            labels = label(image)
             write_labels(target, labels, palette, bits=bits)
             if not options.no_overlay:
                 tinted = overlay(image, labels, ignore_label=ignored, **look)
@@ -79,14 +80,22 @@ def run(options: argparse.Namespace) -> None:
     print(f"labelled {len(files)} image{'s' * (len(files) != 1)} into {options.output}")
 
 
-def _labeller(net: Net, crf: str | None, xp: ModuleType) -> Callable[[np.ndarray], np.ndarray]:
+def _labeller(
+    net: Net, crf: str | None, xp: ModuleType, tile: int | None
+) -> Callable[[np.ndarray], np.ndarray]:
     """Return the function from an image to its labels."""
-    if crf is None:
-        return lambda image: predict(net, image)
-    embedding = None if crf == "rgb" else load_network(crf, "embedding", xp)
+    shown = sys.stderr.isatty()
+    sees = reach(net)
+    embedding = None if crf in (None, "rgb") else load_network(crf, "embedding", xp)
 
-    def refined(image: np.ndarray) -> np.ndarray:
-        guide = (image,) if embedding is None else (None, embed(embedding, image))
-        return refine(score(net, image), *guide).argmax(axis=0).astype(np.int32)
+    def label(image: np.ndarray) -> np.ndarray:
+        if crf is None:
+            return tiled(lambda part: predict(net, part), image, tile, sees, shown)
+        scores = tiled(lambda part: score(net, part), image, tile, sees, shown)
+        if embedding is None:
+            return refine(scores, image).argmax(axis=0).astype(np.int32)
+        further = reach(embedding, "embedding")
+        found = tiled(lambda part: embed(embedding, part), image, tile, further, shown)
+        return refine(scores, None, found).argmax(axis=0).astype(np.int32)
 
-    return refined
+    return label

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
 
 from segaware_np.parameter import Parameter
+from segaware_np.window import Axis, Window
 from segaware_np.xp import Array
 
 Need = tuple[bool, ...]
+Span = tuple[int, int]  # first and last pixel along one axis of an image
 
 
 class Layer(ABC):
@@ -21,6 +24,8 @@ class Layer(ABC):
     ----------
     formula : str
         What the layer computes, in one line.
+    pointwise : bool
+        Whether a pixel of the output depends on the same pixel of the inputs and on no other.
     params : dict of str to Parameter
         Empty before `initialize`.
     training : bool
@@ -45,6 +50,7 @@ class Layer(ABC):
     """
 
     formula: ClassVar[str] = ""
+    pointwise: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.params: dict[str, Parameter] = {}
@@ -55,6 +61,38 @@ class Layer(ABC):
         self, rng: np.random.Generator, dtype: np.dtype | str = "float32", xp: ModuleType = np
     ) -> None:
         """Draw the parameters. Layers without any do nothing."""
+
+    def length(self, lengths: Sequence[int], axis: int) -> int:
+        """Return the output's length along an axis (0: rows, 1: columns) from those of the inputs.
+
+        Raises
+        ------
+        TypeError
+            If the layer does not say what it reads: it is neither `pointwise` nor has methods of
+            its own here and in `reads`.
+        """
+        self._check_pointwise()
+        return lengths[0]
+
+    def reads(self, span: Span, lengths: Sequence[int], axis: int) -> Sequence[Span | None]:
+        """Return what a span of the output depends on: a span of each input, None for nothing.
+
+        `reach` walks these spans from a network's output back to its image.
+
+        Raises
+        ------
+        TypeError
+            As for `length`.
+        """
+        self._check_pointwise()
+        return [span] * len(lengths)
+
+    def _check_pointwise(self) -> None:
+        if not self.pointwise:
+            raise TypeError(
+                f"{type(self).__name__}: expected a layer that says what it reads: `pointwise = "
+                "True` if a pixel reads its own place alone, else methods `length` and `reads`"
+            )
 
     @abstractmethod
     def forward(self, *inputs: Array) -> Array:
@@ -68,3 +106,25 @@ class Layer(ABC):
         """Names for an op's `need`: inputs that are asked for, parameters that are not frozen."""
         names = {name for name, wanted in inputs.items() if wanted}
         return names | {name for name, p in self.params.items() if p.lr_mult}
+
+
+class WindowedLayer(Layer):
+    """A layer whose output at a window reads its first input there, and any others at its centre.
+
+    Attributes
+    ----------
+    window : Window
+    """
+
+    window: Window
+
+    def length(self, lengths: Sequence[int], axis: int) -> int:
+        """Return the number of windows."""
+        return self._axis(lengths, axis).windows
+
+    def reads(self, span: Span, lengths: Sequence[int], axis: int) -> Sequence[Span | None]:
+        """Return the pixels that these windows cover."""
+        return [self._axis(lengths, axis).covered(*span), *[span] * (len(lengths) - 1)]
+
+    def _axis(self, lengths: Sequence[int], axis: int) -> Axis:
+        return self.window.axes((lengths[0], lengths[0]))[axis]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from segaware_np.layers.base import Layer, Need
+from segaware_np.layers.base import Need, WindowedLayer
 from segaware_np.ops.convolution import convolution_backward, convolution_forward
 from segaware_np.ops.mask import exponential_mask_backward, exponential_mask_forward
 from segaware_np.ops.segaware_convolution import (
@@ -21,7 +21,7 @@ from segaware_np.window import Window, check_window
 from segaware_np.xp import Array, array_module
 
 
-class Convolution(Layer):
+class Convolution(WindowedLayer):
     """Convolution with learned weights.
 
     Parameters

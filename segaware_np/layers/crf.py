@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from segaware_np.layers.base import Layer, Need
+from segaware_np.layers.base import Layer, Need, Span
 from segaware_np.ops.mean_field import mean_field_backward, mean_field_forward
 from segaware_np.parameter import Parameter
 from segaware_np.window import Window, check_window
@@ -40,16 +41,23 @@ class MeanField(Layer):
 
     formula = "Q <- U - Wc (Ws a + Wb b), a and b averages of softmax(Q)"
 
-    def __init__(
-        self, classes: int, window1: Window, window2: Window, iterations: int = 2
-    ) -> None:
+    def __init__(self, classes: int, window1: Window, window2: Window, iterations: int = 2) -> None:
         super().__init__()
         check_window(window1, "window1")
         check_window(window2, "window2")
         self.classes = classes
-        self.options: dict[str, Any] = dict(
-            window1=window1, window2=window2, iterations=iterations
-        )
+        self.options: dict[str, Any] = dict(window1=window1, window2=window2, iterations=iterations)
+
+    def length(self, lengths: Sequence[int], axis: int) -> int:
+        """Return the length of the scores."""
+        return lengths[0]
+
+    def reads(self, span: Span, lengths: Sequence[int], axis: int) -> Sequence[Span | None]:
+        """Return what an iteration reaches, as often as there are iterations."""
+        windows = [w for w in (self.options["window1"], self.options["window2"]) if w is not None]
+        step = max(w.dilation[axis] * (w.kernel[axis] // 2) for w in windows)
+        far = step * self.options["iterations"]
+        return [(max(span[0] - far, 0), min(span[1] + far, lengths[0] - 1))] * len(lengths)
 
     def initialize(
         self, rng: np.random.Generator, dtype: np.dtype | str = "float32", xp: ModuleType = np

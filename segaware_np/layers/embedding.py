@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from segaware_np.layers.base import Layer, Need
+from segaware_np.layers.base import Layer, Need, WindowedLayer
 from segaware_np.ops.distance import distance_backward, distance_forward
 from segaware_np.ops.embedding_loss import embedding_loss_backward, embedding_loss_forward
 from segaware_np.ops.parity import label_parity_forward
@@ -10,7 +10,7 @@ from segaware_np.window import Window, check_window
 from segaware_np.xp import Array
 
 
-class Distance(Layer):
+class Distance(WindowedLayer):
     """Embedding distance, `distance_forward`.
 
     Parameters
@@ -45,6 +45,7 @@ class Distance(Layer):
         check_window(window)
         if norm not in ("L1", "L2"):
             raise ValueError(f"norm: expected 'L1' or 'L2', got {norm!r}")
+        self.window = window
         self.options = (window, norm, remove_center, remove_bounds)
 
     def forward(self, embedding: Array) -> Array:  # type: ignore[override]

@@ -24,6 +24,7 @@ class Concat(Layer):
     """
 
     formula = "y = [x_1, x_2, ...]"
+    pointwise = True
 
     def forward(self, *xs: Array) -> Array:
         y, self.cache = concat_forward(*xs)
@@ -43,6 +44,7 @@ class Add(Layer):
     """
 
     formula = "y = x_1 + x_2 + ..."
+    pointwise = True
 
     def forward(self, *xs: Array) -> Array:
         y, self.cache = add_forward(*xs)
@@ -65,6 +67,7 @@ class Maximum(Layer):
     """
 
     formula = "y = max(x_1, x_2, ...)"
+    pointwise = True
 
     def forward(self, *xs: Array) -> Array:
         y, self.cache = maximum_forward(*xs)

@@ -26,6 +26,7 @@ class ReLU(Layer):
     """
 
     formula = "y = max(x, 0)"
+    pointwise = True
 
     def forward(self, x: Array) -> Array:  # type: ignore[override]
         y, self.cache = relu_forward(x)
@@ -49,6 +50,7 @@ class Multiply(Layer):
     """
 
     formula = "y = a x"
+    pointwise = True
 
     def __init__(self, factor: float) -> None:
         super().__init__()
@@ -82,6 +84,7 @@ class Scale(Layer):
     """
 
     formula = "y = s x + b"
+    pointwise = True
 
     def __init__(
         self, channels: int | None = None, start: float = 1.0, lr_mult: float = 1.0
@@ -131,6 +134,7 @@ class BatchNorm(Layer):
     """
 
     formula = "y = (x - mean) / sqrt(variance + eps)"
+    pointwise = True
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
@@ -175,6 +179,7 @@ class Dropout(Layer):
     """
 
     formula = "y = x keep / (1 - r)"
+    pointwise = True
 
     def __init__(self, ratio: float = 0.5) -> None:
         super().__init__()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from segaware_np.layers.base import Layer, Need
+from collections.abc import Sequence
+from fractions import Fraction
+from math import ceil, floor
+
+from segaware_np.layers.base import Layer, Need, Span, WindowedLayer
 from segaware_np.ops.pooling import (
     average_pool_backward,
     average_pool_forward,
     max_pool_backward,
     max_pool_forward,
+    pooled_shape,
 )
 from segaware_np.ops.position import position_image
 from segaware_np.ops.resize import resize_backward, resize_forward
@@ -15,7 +20,7 @@ from segaware_np.window import Pair, Window, check_window
 from segaware_np.xp import Array, array_module
 
 
-class MaxPool(Layer):
+class MaxPool(WindowedLayer):
     """Maximum over windows, `max_pool_forward`.
 
     Parameters
@@ -42,6 +47,10 @@ class MaxPool(Layer):
         super().__init__()
         check_window(window)
         self.window = window
+
+    def length(self, lengths: Sequence[int], axis: int) -> int:
+        """Return the number of windows, by Caffe's rounding."""
+        return pooled_shape((lengths[0], lengths[0]), self.window)[axis]
 
     def forward(self, x: Array) -> Array:  # type: ignore[override]
         y, self.cache = max_pool_forward(x, self.window)
@@ -81,6 +90,14 @@ class ResizeLike(Layer):
 
     formula = "y = A_h x A_w^T"
 
+    def length(self, lengths: Sequence[int], axis: int) -> int:
+        """Return the other's length."""
+        return lengths[1]
+
+    def reads(self, span: Span, lengths: Sequence[int], axis: int) -> Sequence[Span | None]:
+        """Return the pixels between which these are interpolated; the other gives its size."""
+        return [_between(span, lengths[0], lengths[1]), None]
+
     def forward(self, x: Array, other: Array) -> Array:  # type: ignore[override]
         y, self.cache = resize_forward(x, other.shape[-2:])
         return y
@@ -116,8 +133,16 @@ class Shrink(Layer):
             raise ValueError(f"factor: expected a number in (0, 1], got {factor}")
         self.factor = factor
 
+    def length(self, lengths: Sequence[int], axis: int) -> int:
+        """Return the shrunk length."""
+        return round((lengths[0] - 1) * self.factor) + 1
+
+    def reads(self, span: Span, lengths: Sequence[int], axis: int) -> Sequence[Span | None]:
+        """Return the pixels between which these are interpolated."""
+        return [_between(span, lengths[0], self.length(lengths, axis))]
+
     def forward(self, x: Array) -> Array:  # type: ignore[override]
-        h, w = (round((side - 1) * self.factor) + 1 for side in x.shape[2:])
+        h, w = (self.length(x.shape[2 + axis :], axis) for axis in (0, 1))
         y, self.cache = resize_forward(x, (h, w))
         return y
 
@@ -161,9 +186,23 @@ class PositionLike(Layer):
 
     formula = "y = (x, y)"
 
+    def length(self, lengths: Sequence[int], axis: int) -> int:
+        """Return the other's length."""
+        return lengths[0]
+
+    def reads(self, span: Span, lengths: Sequence[int], axis: int) -> Sequence[Span | None]:
+        """Return nothing: the other gives its size alone."""
+        return [None]
+
     def forward(self, other: Array) -> Array:  # type: ignore[override]
         shape: Pair = other.shape[2:]
         return position_image(shape, other.shape[0], other.dtype, array_module(other))
 
     def backward(self, dy: Array, need: Need | None = None) -> tuple[Array | None, ...]:
         return (None,)
+
+
+def _between(span: Span, length: int, resized: int) -> Span:
+    """The pixels of an axis between which a resize with aligned corners interpolates."""
+    step = Fraction(length - 1, max(resized - 1, 1))
+    return floor(span[0] * step), min(ceil(span[1] * step), length - 1)
