@@ -91,7 +91,7 @@ __global__ void distance(const T* __restrict__ embedding, T* __restrict__ d, Win
 // Slope of the norm at a difference: its sign, with sign(0) = 0, or the difference itself.
 template <int NORM, typename A> __device__ __forceinline__ A slope(A difference) {
   if (NORM == 2) return difference;
-  return A((difference > 0) - (difference < 0));
+  return difference > 0 ? A(1) : difference < 0 ? A(-1) : difference;  // NaN stays NaN
 }
 
 // de[n,c,q] = + sum_k dd[n,k,p] slope(e[q] - e[p+delta_k])    p: the window centred on q
@@ -132,6 +132,7 @@ __global__ void distance_backward(const T* __restrict__ dd, const T* __restrict_
         for (int s = 0; s < 2; ++s) {
           if (other[s] < 0) continue;
           const Accumulator<T> weight = widen(gradient[(Index)k * windows + from[s]]);
+          if (weight == 0) continue;  // nor does a NaN pass where no gradient does
 #pragma unroll
           for (int c = 0; c < CHANNELS; ++c)
             if (c < count)

@@ -61,7 +61,7 @@ __global__ void cross_entropy(const T* __restrict__ score, const L* __restrict__
   }
 }
 
-// dscore[c] = (p[c] - [label == c]) factor
+// dscore[c] = (p[c] - [label == c]) factor; 0 where the pixel does not count, even for NaN
 template <typename T, typename L>
 __global__ void cross_entropy_backward(const T* __restrict__ p, const L* __restrict__ labels,
                                        const Accumulator<T>* __restrict__ factor,
@@ -71,7 +71,8 @@ __global__ void cross_entropy_backward(const T* __restrict__ p, const L* __restr
     const Index start = i / pixels * channels * pixels + i % pixels, label = labels[i];
     for (int c = 0; c < channels; ++c) {
       const Index at = start + (Index)c * pixels;
-      dscore[at] = T((widen(p[at]) - Accumulator<T>(label == c)) * factor[i]);
+      const Accumulator<T> slope = widen(p[at]) - Accumulator<T>(label == c);
+      dscore[at] = factor[i] == 0 ? T(0.f) : T(slope * factor[i]);
     }
   }
 }
@@ -98,7 +99,7 @@ __global__ void hinge_loss(const T* __restrict__ d, const L* __restrict__ parity
       const A distance = widen(d[at]);
       const bool counts = !isinf(distance) && !(has_ignore && kind == ignore);
       const A beyond = kind == 1 ? distance - A(alpha) : A(beta) - distance;
-      const A broken = counts && beyond > 0 ? beyond : A(0);
+      const A broken = counts && !(beyond <= 0) ? beyond : A(0);  // NaN breaks every rule
       violation[at] = T(kind == 1 ? broken : -broken);
       sum += squared ? broken * broken / 2 : broken;
       count += counts;
@@ -117,6 +118,6 @@ __global__ void hinge_loss_backward(const T* __restrict__ violation, T* __restri
   const A scale = scalar(factor, factor_value);
   for (Index i = first_item(); i < size; i += item_step()) {
     const A v = widen(violation[i]);
-    dd[i] = T(scale * (squared ? v : A((v > 0) - (v < 0))));
+    dd[i] = T(scale * (squared || isnan(v) ? v : A((v > 0) - (v < 0))));
   }
 }

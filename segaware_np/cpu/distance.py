@@ -103,7 +103,7 @@ def distance_grad(d_distance: np.ndarray, embedding: np.ndarray, measure: Measur
                     pull = _slope(x[block], run, norm, finite)  # (C, L)
                     pull *= g
                     if not finite:
-                        pull[:, ~_paired(run)] = 0
+                        pull[:, ~_passing(dd, shift, run)] = 0
                     dx[block, run.here] += pull
                     dx[block, run.there] -= pull
 
@@ -215,11 +215,14 @@ def _arriving(dd: np.ndarray, shift: _Shift, run: _Run) -> np.ndarray:
     return g.reshape(-1)[: run.length]
 
 
-def _paired(run: _Run) -> np.ndarray:
-    """Which pixels of a run have a neighbour at the other end, (L,)."""
-    paired = np.zeros(run.grid[0], bool)
-    run.windows(paired)[:] = True
-    return paired.reshape(-1)[: run.length]
+def _passing(dd: np.ndarray, shift: _Shift, run: _Run) -> np.ndarray:
+    """Which pixels of a run have a pair there, and a gradient for it, (L,)."""
+    passing = np.zeros(run.grid[0], bool)
+    windows = run.windows(passing)
+    windows[:] = dd[shift.k][shift.inside] != 0
+    if shift.partner is not None:
+        windows |= dd[shift.partner][shift.reflected] != 0
+    return passing.reshape(-1)[: run.length]
 
 
 def _bands(count: Pair, channels: int) -> list[Pair]:

@@ -39,7 +39,8 @@ def distance_grad(d_distance: Array, embedding: Array, measure: Measure) -> Arra
             continue  # the distance to oneself is constant
         difference = embedding[here] - embedding[there]
         slope = _sign(difference) if norm == "L1" else difference
-        g = d_distance[:, k : k + 1][inside] * slope
+        dd = d_distance[:, k : k + 1][inside]
+        g = array_module(dd).where(dd == 0, dd, dd * slope)
         de[here] += g
         de[there] -= g
     return de
@@ -121,7 +122,8 @@ def distance_backward(d_distance: Array, cache: DistanceCache) -> Array:
     """Pull both ends of every pair: plus to the centre, minus to the neighbour.
 
     ``de[p] += g`` and ``de[p + delta_k] -= g``, with ``g = dd * sign(diff)`` (L1, sign(0) = 0) or
-    ``g = dd * diff`` (L2). Entries that one of the three rules has set pass nothing.
+    ``g = dd * diff`` (L2). Entries that one of the three rules has set pass nothing, nor do those
+    whose gradient is 0, even beside a NaN: what a loss ignores stays where it is.
     """
     embedding, (window, *_) = cache
     shape = (embedding.shape[0], window.size, *window.output_shape(embedding.shape[2:]))

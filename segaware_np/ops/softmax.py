@@ -44,6 +44,10 @@ def cross_entropy_grad(factor: Array, probability: Array, labels: Array) -> Arra
     classes = classes.reshape(-1, *(1,) * (labels.ndim - 1))
     dscore = probability - (labels[:, None] == classes)
     dscore *= factor.astype(probability.dtype)[:, None]
+    # A softmax with a NaN is NaN in all channels; where the pixel does not count, it must not show.
+    lost = (factor == 0) & (probability[:, 0] != probability[:, 0])
+    if lost.any():
+        array_module(dscore).copyto(dscore, dscore.dtype.type(0), where=lost[:, None])
     return dscore
 
 
@@ -110,7 +114,7 @@ def softmax_cross_entropy_forward(
     labels : (N, ...) integer array
         Classes 0 to C - 1, or the ignore label.
     ignore_label : int, optional
-        Pixels with this label have no loss.
+        Pixels with this label have no loss, and no gradient whatever their scores, even NaN.
     normalize : {"valid", "full", "batch", "none"}
         The count: valid pixels (at least 1), all pixels, N, or 1.
 
@@ -168,7 +172,7 @@ def softmax_cross_entropy_forward(
 
 
 def softmax_cross_entropy_backward(d_loss: Array | float, cache: CrossEntropyCache) -> Array:
-    """``dscore = (p - one_hot(labels)) [valid] dL / count``."""
+    """``dscore = (p - one_hot(labels)) [valid] dL / count``; 0 where a pixel does not count."""
     probability, labels, valid, count = cache
     check_number("d_loss", d_loss)
     with device_of(probability):

@@ -111,7 +111,7 @@ class SoftmaxWithLoss(_OverClasses):
             count = xp.maximum(weight.sum(), 1)
         chosen = xp.take_along_axis(p, index[:, None], 1)[:, 0]
         nll = -xp.log(xp.maximum(chosen, xp.finfo(np.float32).tiny))
-        loss = ((weight * nll).sum(dtype="f8") / count).astype(p.dtype)
+        loss = (xp.where(weight == 0, 0, weight * nll).sum(dtype="f8") / count).astype(p.dtype)
         return loss, CrossEntropyCache(p, labels, weight, count)
 
     def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
@@ -167,12 +167,12 @@ class SigmoidCrossEntropyLoss(Layer):
         positive = x.real > 0
         away = xp.where(positive, -x, x)  # so that exp cannot overflow
         terms = x * (targets - positive) - xp.log1p(xp.exp(away))
-        loss = (-(terms * valid).sum() / count).astype(x.dtype)
-        return [loss], (x, targets, valid, count)
+        total = xp.where(valid, terms, 0).sum(dtype=np.promote_types(x.dtype, np.float64))
+        return [(-total / count).astype(x.dtype)], (x, targets, valid, count)
 
     def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
         x, targets, valid, count = cache
-        dx = (sigmoid(x) - targets) * valid
+        dx = array_module(x).where(valid, sigmoid(x) - targets, x.dtype.type(0))
         return [dx * (dtops[0] / count).astype(x.dtype), None], []
 
 
