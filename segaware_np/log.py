@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from segaware_np.files import FormatError, lock, naming
+from segaware_np.files import FormatError, check_file, lock, naming
 
 FIELDS = ("iteration", "loss", "lr", "gradient_norm", "seconds")
 FORMATS = (".jsonl", ".csv")
@@ -45,6 +45,8 @@ class Log:
 
     def __init__(self, path: str | os.PathLike[str], iteration: int | None = 0) -> None:
         self._path = Path(path)
+        with suppress(FileNotFoundError):
+            check_file(path)
         with ExitStack() as failed, naming(self._path):
             # Without a buffer: what a full disk refused would be tried again, by `close`.
             self._file = failed.enter_context(open(self._path, "ab", buffering=0))
@@ -124,6 +126,7 @@ def read_log(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Each complete line: where it ends, and its record."""
     end = 0
+    check_file(path)
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             end += len(line)

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from errno import EIO
+from errno import EIO, ENOSPC
 
 from segaware_np.extras import require
 
@@ -94,5 +94,6 @@ def _say(text: str) -> None:
         sys.stderr.write(text)
         sys.stderr.flush()
     except OSError as error:
-        if error.errno != EIO:  # of a terminal that was closed: nobody is left to read
+        # A run does not end because its progress is lost, on a closed terminal or a full disk.
+        if error.errno not in (EIO, ENOSPC):
             raise

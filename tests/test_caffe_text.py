@@ -109,5 +109,5 @@ def test_text_or_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such file"):
         read_text("missing.prototxt")
     file.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(FormatError, match="not a text file"):
+    with pytest.raises(FormatError, match="expected text in UTF-8"):
         read_text(file)

@@ -17,8 +17,9 @@ from command_line import fails
 from segaware_np.commands import info
 from segaware_np.commands.main import describe, main, spell
 from segaware_np.commands.parser import build_parser
-from segaware_np.images import write_image
+from segaware_np.images import write_image, write_labels
 from segaware_np.log import read_log
+from segaware_np.models import segmentation_network
 
 
 def segaware(*arguments, numpy=None, folder=None, **options):
@@ -65,11 +66,57 @@ def test_output_that_nobody_reads():
     assert (done.returncode, done.stderr) == (141, "")
 
 
+LOST = "segaware: error: No space left on device\n"
+FULL = [  # the arguments, the exit code, and what is said of a full standard output
+    (["info"], 2, LOST),
+    (["--version"], 2, LOST),
+    (["--help"], 2, LOST),
+    (["masks", "--help"], 2, LOST),
+    (["masks", "none.png"], 2, "segaware: error: No such file or directory: none.png\n"),
+    (["paint"], 2, None),
+]
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
-def test_output_that_cannot_be_written():
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(("arguments", "code", "message"), FULL)
+def test_output_that_cannot_be_written(monkeypatch, arguments, code, message, unbuffered):
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     with open("/dev/full", "w") as full:
-        done = segaware("info", stdout=full, stderr=subprocess.PIPE, capture_output=False)
-    assert (done.returncode, done.stderr) == (2, "segaware: error: No space left on device\n")
+        done = segaware(*arguments, stdout=full, stderr=subprocess.PIPE, capture_output=False)
+        assert done.returncode == code
+        assert message is None or done.stderr == message
+        both = segaware(*arguments, stdout=full, stderr=full, capture_output=False)
+        assert both.returncode == code
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.parametrize(("arguments", "code"), [
+    (["--version"], 0), (["masks", "none.png"], 2), (["paint"], 2),
+    (["train", "scenes", "--network", "plain", "--widths", "2", "--depths", "1", "--refine", "1",
+      "--batch", "1", "--iterations", "3"], 0),
+])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_messages_that_cannot_be_written(tmp_path, monkeypatch, arguments, code, unbuffered):
+    """Neither an error's exit code nor a training run depends on whether it can be told."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    with open("/dev/full", "w") as full:
+        done = segaware(*arguments, stderr=full, stdout=subprocess.PIPE, capture_output=False,
+                        cwd=tmp_path)
+    assert done.returncode == code
+    assert (tmp_path / "segaware_run" / "model.npz").exists() == (arguments[0] == "train")
+
+
+def test_scores_are_kept_where_the_table_is_not_read(tmp_path):
+    segmentation_network(6, (4,), (1,)).save(tmp_path / "m.npz")
+    reader, writer = os.pipe()
+    os.close(reader)
+    evaluate = ["evaluate", "m.npz", "scenes", "--json", "scores.json"]
+    done = segaware(*evaluate, stdout=writer, stderr=subprocess.PIPE, capture_output=False,
+                    cwd=tmp_path)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+    assert b"mean_iou" in (tmp_path / "scores.json").read_bytes()
 
 
 def test_a_name_that_the_output_cannot_spell(tmp_path):
@@ -79,6 +126,67 @@ def test_a_name_that_the_output_cannot_spell(tmp_path):
     environment["PYTHONIOENCODING"] = "ascii"
     done = segaware(*masks, env=environment)
     assert done.returncode == 0 and done.stdout.endswith("\\xf6.png\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux alone")
+def test_names_that_are_not_utf_8(tmp_path):
+    """In every command, as input, as output and as a folder."""
+
+    def name(text):
+        return os.fsdecode(os.path.join(os.fsencode(tmp_path), b"\xff" + os.fsencode(text)))
+
+    os.mkdir(name("photos"))
+    photo = name("photos/\udcfe.png")
+    write_image(photo, np.zeros((8, 8, 3), np.uint8))
+    write_labels(name("l.png"), np.zeros((8, 8), int))
+    with open(name("train.txt"), "wb") as file:
+        file.write(b"a.png l.png\n")
+    for new in ("a.png", "l.png"):
+        os.symlink(photo if new == "a.png" else name("l.png"), tmp_path / new)
+    np.save(name("e.npy"), np.zeros((2, 8, 8), "f4"))
+    model, run = name("run/model.npz"), name("run")
+    plain = ["--network", "plain", "--widths", "2", "--depths", "1", "--refine", "1"]
+    embedding = ["--network", "embedding", "--widths", "2", "--depths", "1"]
+    once = ["--batch", "1", "--iterations", "1"]
+    data = ["--classes", "2"]
+    for arguments in (
+        ["train", name("train.txt"), "-o", run, *plain, *once, *data],
+        ["train", name("train.txt"), "-o", run, *plain, *once, *data, "--resume"],
+        ["train", name("train.txt"), "-o", name("e"), *embedding, *once],
+        ["predict", model, name("photos"), "-o", name("out")],
+        ["evaluate", model, name("train.txt"), "--json", name("s.json")],
+        ["masks", photo, "-o", name("m.png"), "--embedding", name("e/model.npz")],
+        ["explore", photo, "-o", name("e.html"), "--embedding", name("e/model.npz")],
+        ["explore", photo, "-o", name("f.html"), "--array", name("e.npy")],
+        ["explain", model, photo],
+    ):
+        done = segaware(*arguments, text=False)
+        assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr
+    wanted = ("m.png", "e.html", "f.html", "s.json", "out/\udcfe.png", "out/\udcfe_overlay.png")
+    assert all(os.path.exists(name(made)) for made in wanted)
+    with open(name("e.html"), encoding="utf-8") as page:
+        assert "\N{REPLACEMENT CHARACTER}.png" in page.read()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")
+@pytest.mark.parametrize("arguments", [
+    ["train", "p.txt"], ["train", "scenes", "--start", "p.npz"],
+    ["train", "scenes", "--embedding", "p.npz"], ["evaluate", "m.npz", "p.txt"],
+    ["predict", "p.npz", "a.png"], ["predict", "m.npz", "p.png"], ["masks", "p.png"],
+    ["predict", "m.npz", "a.png", "--crf", "p.npz"], ["masks", "a.png", "--embedding", "p.npz"],
+    ["explore", "p.png"], ["explore", "a.png", "--array", "p.npy"], ["explain", "m.npz", "p.png"],
+    ["explore", "a.png", "--array", "p.safetensors"], ["caffe", "show", "p.txt"],
+    ["caffe", "convert", "p.caffemodel", "w.npz"], ["caffe", "train", "p.txt"],
+    ["caffe", "run", "p.txt", "p.caffemodel", "a.png"],
+])
+def test_a_pipe_never_keeps_a_command_waiting(tmp_path, arguments):
+    write_image(tmp_path / "a.png", np.zeros((8, 8, 3), np.uint8))
+    segmentation_network(6, (4,), (1,)).save(tmp_path / "m.npz")
+    for suffix in ("txt", "npz", "png", "npy", "safetensors", "caffemodel"):
+        os.mkfifo(tmp_path / f"p.{suffix}")
+    done = segaware(*arguments, cwd=tmp_path, timeout=60)
+    assert done.returncode == 2
+    assert ": expected a file, got a pipe" in done.stderr
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])

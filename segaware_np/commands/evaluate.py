@@ -48,11 +48,11 @@ def run(options: argparse.Namespace) -> None:
     how = {"width": options.band, "tile": options.tile, "progress": sys.stderr.isatty()}
     scores = evaluate(net, dataset, ignore_label=ignored, **how)
     report = {"images": len(dataset), **scores.report()}
-    names = net.description.get("class_names") or getattr(dataset, "class_names", [])
-    print(table(report, names))
     if options.json:
         with atomic_write(options.json) as file:
             file.write((json.dumps(report, indent=2) + "\n").encode())
+    names = net.description.get("class_names") or getattr(dataset, "class_names", [])
+    print(table(report, names))
 
 
 def table(report: dict[str, Any], names: Sequence[str] = ()) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ def run(options: argparse.Namespace) -> None:
         embedding = load_network(options.embedding, "embedding")
     elif options.array:
         embedding = read_embedding(options.array)
-    title = Path(options.image).name
+    title = os.fsencode(Path(options.image).name).decode("utf-8", errors="replace")
     page = make_page(image, embedding, title=title, megabytes=options.megabytes)
     text = page.html.encode()
     with atomic_write(options.output) as file:

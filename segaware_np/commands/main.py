@@ -51,16 +51,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _stopped()
     except BrokenPipeError:
-        _drop_output()
         return 141
     except Exception as error:
         if interrupts:
             return _stopped()
         if debug:
             raise
-        print(f"segaware: error: {describe(error)}", file=sys.stderr)
-        _drop_output()
+        _tell(f"segaware: error: {describe(error)}")
         return 2
+    finally:
+        _drop_output()
 
 
 def _run(arguments: list[str], interrupts: list[int]) -> None:
@@ -80,7 +80,11 @@ def _run(arguments: list[str], interrupts: list[int]) -> None:
     try:
         from segaware_np.commands.parser import parse
 
-        options = parse(arguments)
+        try:
+            options = parse(arguments)
+        except SystemExit:  # after --help, which argparse does not miss if it is lost
+            sys.stdout.flush()
+            raise
         with warnings.catch_warnings():
             _show_notes(warnings)
             _run_command(options)
@@ -132,7 +136,7 @@ def _show_notes(warnings: Any) -> None:
 
     def show(message, category, *place) -> None:
         if category is UserWarning:
-            print(f"note: {message}", file=sys.stderr)
+            _tell(f"note: {message}")
         else:
             plain(message, category, *place)
 
@@ -140,8 +144,16 @@ def _show_notes(warnings: Any) -> None:
 
 
 def _stopped() -> int:
-    print("segaware: stopped", file=sys.stderr)
+    _tell("segaware: stopped")
     return 130
+
+
+def _tell(line: str) -> None:
+    """Say a line on standard error; where that cannot be written, the exit code has to do."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        _drop_output()
 
 
 def _prepare_streams() -> None:
@@ -151,9 +163,11 @@ def _prepare_streams() -> None:
     os.close(descriptor)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (for ever)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+            null = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (for ever)
+            setattr(sys, name, null)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _drop_output() -> None:

@@ -56,8 +56,8 @@ def open_dataset(
     right: dict[str, int | None] = {"classes": classes, "ignore_label": ignore_label}
     if (path / "ImageSets").is_dir():
         return VOCFolder(path, options.split, options.labels, **right)
-    listed = path if path.is_file() else path / f"{options.split}.txt"
-    if not listed.is_file():
+    listed = path / f"{options.split}.txt" if path.is_dir() else path
+    if not listed.exists():
         raise FileNotFoundError(
             f"{path}: expected {listed.name} (--split names it) or ImageSets in this folder"
         )

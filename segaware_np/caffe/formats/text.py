@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from segaware_np.files import FormatError
+from segaware_np import files
+from segaware_np.files import FormatError, check_file
 
 MAX_DEPTH = 64  # messages within messages; Caffe's own files need five
 MAX_BYTES = 64 << 20
@@ -68,17 +69,15 @@ def read_text(path_or_text: str | os.PathLike[str]) -> tuple[str, str]:
     path = Path(path_or_text)
     if not _exists(path):
         raise FileNotFoundError(f"no such file: {path}")
+    check_file(path)
     if path.stat().st_size > MAX_BYTES:
         raise FormatError(f"{path}: too large for a description ({path.stat().st_size} bytes)")
-    try:
-        return path.read_text(encoding="utf-8"), str(path)
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{path}: not a text file ({error.reason})") from error
+    return files.read_text(path), str(path)
 
 
 def _exists(path: str | Path) -> bool:
     try:
-        return Path(path).is_file()
+        return Path(path).exists()
     except (OSError, ValueError):  # too long for a name, or with a zero character in it
         return False
 

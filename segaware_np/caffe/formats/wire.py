@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from segaware_np.files import FormatError, atomic_write
+from segaware_np.files import FormatError, atomic_write, check_file
 
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
 _MAX_AXES = 32  # as Caffe's
@@ -200,8 +200,9 @@ def _write_blob(blob: np.ndarray) -> bytes:
 
 def _load(path: str | os.PathLike[str]) -> memoryview:
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")
+    check_file(path)
     return memoryview(path.read_bytes())
 
 

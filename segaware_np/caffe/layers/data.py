@@ -17,6 +17,7 @@ from segaware_np.caffe.fillers import fill
 from segaware_np.caffe.formats.text import read_text
 from segaware_np.caffe.layers.base import Layer, check_shape, layer_type
 from segaware_np.extras import require
+from segaware_np.files import check_file
 from segaware_np.xp import Array
 
 
@@ -86,6 +87,7 @@ class HDF5Data(Source):
         path = self.param.source
         try:
             for path in files:
+                check_file(path)
                 with h5py.File(path, "r") as file:
                     for top, part in zip(self.spec.top, parts, strict=True):
                         part.append(np.asarray(file[top], self.context.dtype))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from segaware_np.caffe.blobs import Shape
 from segaware_np.caffe.layers.base import Grads, Layer, layer_type
 from segaware_np.caffe.layers.neuron import sigmoid
+from segaware_np.files import read_text
 from segaware_np.ops.embedding_loss import embedding_loss_backward, embedding_loss_forward
 from segaware_np.ops.softmax import (
     CrossEntropyCache,
@@ -72,7 +72,7 @@ class SoftmaxWithLoss(_OverClasses):
 
     def _read_weights(self, source: str) -> np.ndarray:
         try:
-            weights = np.array([float(word) for word in Path(source).read_text().split()])
+            weights = np.array([float(word) for word in read_text(source).split()])
         except ValueError as error:
             raise self.error(f"weight_source {source}: expected numbers ({error})") from None
         if not len(weights) or not (weights >= 0).all():
