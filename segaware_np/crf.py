@@ -82,6 +82,9 @@ def refine(
     """
     check_array("score", score, ("C", "H", "W"))
     check_window(window)
+    if len(score) < 2:
+        raise ValueError(f"score: expected scores of at least 2 classes, got {len(score)} (one "
+                         "against the rest, s, are two: 0 and s)")
     if image is None and embedding is None:
         raise ValueError("image, embedding: expected at least one of them, got none")
     check("weight", weight, FINITE)

@@ -110,10 +110,10 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def classes(text: str) -> int | tuple[str, ...]:
-    """Parse a number of classes, or their names between commas."""
+    """Parse a number of classes, at least 2, or their names between commas."""
     names = words(text)
     if len(names) == 1:
-        return whole(1)(text)
+        return whole(2)(text)
     if not all(names) or len(set(names)) < len(names):
         raise argparse.ArgumentTypeError(f"expected a number, or names that differ, got {text}")
     return names

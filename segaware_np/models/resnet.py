@@ -26,6 +26,7 @@ from segaware_np.layers import (
 )
 from segaware_np.models.parts import HALVE, POINT, add_embedding, describe
 from segaware_np.net import Net
+from segaware_np.ranges import CLASSES, check
 from segaware_np.window import Window
 
 # filters inside and behind a block, stride of the first block, dilation
@@ -69,6 +70,11 @@ def segaware_resnet101(
         Inputs ``image`` (pixels minus mean) and ``label``; output ``score`` at half the size,
         ``fusion`` before the CRF at 1/8.
 
+    Raises
+    ------
+    ValueError
+        If there are fewer than 2 classes.
+
     Notes
     -----
     Harley, Derpanis, Kokkinos (ICCV 2017), section 4.3; Chen et al., *DeepLab* (2016). Batch
@@ -82,6 +88,7 @@ def segaware_resnet101(
     (1, 5, 33, 49)
     """
     description = describe("segaware_resnet101", locals())
+    check("classes", classes, CLASSES)
     net = Net(("image", "label"), dtype, xp, seed)
 
     def channels(filters: int) -> int:

@@ -27,7 +27,7 @@ from segaware_np.models.parts import (
     describe,
 )
 from segaware_np.net import Net
-from segaware_np.ranges import COUNT, check
+from segaware_np.ranges import CLASSES, check
 
 
 def segmentation_network(
@@ -106,7 +106,7 @@ def segmentation_network(
     (1, 3, 12, 16)
     """
     description = describe("segmentation_network", locals())
-    check("classes", classes, COUNT)
+    check("classes", classes, CLASSES)
     check_stages(widths, depths)
     if isinstance(aware, str):
         raise TypeError(f"aware: expected a bool or a collection of names, got {aware!r}")

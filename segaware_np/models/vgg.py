@@ -16,6 +16,7 @@ from segaware_np.layers import (
 )
 from segaware_np.models.parts import HALVE, POINT, Builder, add_embedding, describe
 from segaware_np.net import Net
+from segaware_np.ranges import CLASSES, check
 from segaware_np.window import Window
 
 # name of the stage, level of resolution, filters, convolutions, dilation, pooling behind it
@@ -63,6 +64,11 @@ def segaware_vgg16(
         Inputs ``image`` (pixels minus mean) and ``label``; output ``score`` at 1/8 of the size
         (image sides of ``32 k - 31`` pixels align exactly).
 
+    Raises
+    ------
+    ValueError
+        If there are fewer than 2 classes.
+
     Notes
     -----
     Harley, Derpanis, Kokkinos (ICCV 2017), section 4.2; Chen et al., *DeepLab* (2016).
@@ -77,6 +83,7 @@ def segaware_vgg16(
     (1, 5, 9, 13)
     """
     description = describe("segaware_vgg16", locals())
+    check("classes", classes, CLASSES)
     net = Net(("image", "label"), dtype, xp, seed)
 
     def channels(filters: int) -> int:
