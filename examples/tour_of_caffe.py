@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from segaware_np.caffe import Net, Solver
-from segaware_np.commands.caffe import label_image
+from segaware_np.caffe.labelling import label_image
 from segaware_np.data import RGB_MEAN, Augmentation, Loader, SyntheticScenes
 from segaware_np.images import write_image, write_labels
 

@@ -14,6 +14,9 @@ class Line(NamedTuple):
     scale: Fraction = Fraction(1)
     shift: Fraction = Fraction(0)
 
+    def at(self, x: int) -> Fraction:
+        return self.scale * x + self.shift
+
     def on(self, below: Line) -> Line:
         """Where it lies on the bottom's own bottom, ``below(self(x))``."""
         return Line(below.scale * self.scale, below.scale * self.shift + below.shift)
@@ -35,3 +38,8 @@ def through(window: Window) -> Lines:
         )
     )
     return rows, columns
+
+
+def corners(length: int, size: int) -> Line:
+    """Where ``size`` pixels lie whose first and last are those of ``length``."""
+    return Line(Fraction(max(length - 1, 1), max(size - 1, 1)))

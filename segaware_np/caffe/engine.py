@@ -10,7 +10,7 @@ from segaware_np.caffe.blobs import Shape
 from segaware_np.caffe.fusion import FusedStep, fuse
 from segaware_np.caffe.graph import Graph, Step
 from segaware_np.caffe.layers.base import Context, check_shape
-from segaware_np.caffe.parameters import Shared, make_parameters
+from segaware_np.caffe.parameters import Shared, check_parameters, make_parameters
 from segaware_np.xp import Array, unshared
 
 
@@ -70,17 +70,33 @@ class Engine:
         named: dict[str, Shared] = {}
         for step in self.graph.steps:
             place_crop(step, self.graph, self.shapes, crop)
-            self._infer([step])
+            self.shapes = self._inferred(self.shapes, [step])
             declared = step.layer.declare(*(self.shapes[slot] for slot in step.bottoms))
             step.layer.params = make_parameters(step.layer, declared, named, self.forced)
 
-    def _infer(self, steps: Iterable[Step]) -> None:
-        """Work out the shapes of the tops."""
+    def shapes_for(self, name: str, shape: Shape) -> dict[int, Shape]:
+        """The shapes that all slots would have with another one of an input; changes nothing.
+
+        Raises FormatError if it does not fit the network.
+        """
+        return self._inferred({**self.shapes, self.inputs[name]: shape}, self._readers)
+
+    def _inferred(self, shapes: Mapping[int, Shape], steps: Iterable[Step]) -> dict[int, Shape]:
+        """Shapes, with those of the steps' tops worked out anew."""
+        found = dict(shapes)
         for step in steps:
-            tops = step.layer.shapes(*(self.shapes[slot] for slot in step.bottoms))
+            bottoms = [found[slot] for slot in step.bottoms]
+            tops = step.layer.shapes(*bottoms)
             for shape in tops:
                 check_shape(step.layer.spec, shape)
-            self.shapes.update(zip(step.tops, tops, strict=True))
+            if step.layer.params:
+                check_parameters(step.layer, step.layer.declare(*bottoms))
+            found.update(zip(step.tops, tops, strict=True))
+        return found
+
+    @property
+    def _readers(self) -> list[Step]:
+        return [step for step in self.graph.steps if step.bottoms]
 
     def _mark_needs(self) -> None:
         """Find out which steps backward has to visit, and where it has to go from there."""
@@ -122,9 +138,8 @@ class Engine:
 
     def reshape(self, slot: int, shape: Shape) -> None:
         """Give an input another shape."""
+        self.shapes = self._inferred({**self.shapes, slot: shape}, self._readers)
         self.values.pop(slot, None)
-        self.shapes[slot] = shape
-        self._infer(step for step in self.graph.steps if step.bottoms)
 
     # -- forward ------------------------------------------------------------------------------
 
@@ -137,8 +152,8 @@ class Engine:
             self.value(slot)
         self._run([step for step in self.steps if not step.bottoms], keep=False)
         if any(self.shapes[slot] != array.shape for slot, array in self.values.items()):
-            self.shapes.update({slot: array.shape for slot, array in self.values.items()})
-            self._infer(step for step in self.graph.steps if step.bottoms)
+            given = {slot: array.shape for slot, array in self.values.items()}
+            self.shapes = self._inferred({**self.shapes, **given}, self._readers)
         self._run([step for step in self.steps if step.bottoms], keep=self._trains)
 
     @property

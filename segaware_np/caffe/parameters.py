@@ -67,6 +67,14 @@ def make_parameters(
     return out
 
 
+def check_parameters(layer: Layer, declared: Sequence[Declaration]) -> None:
+    """Raise FormatError unless a layer's parameters are those that it would need now."""
+    for k, (blob, (shape, _)) in enumerate(zip(layer.params, declared, strict=True)):
+        if blob.data.shape != shape:
+            raise layer.error(f"parameter {k} has shape {blob.data.shape}, these bottoms need "
+                              f"{shape}")
+
+
 def _join(
     layer: Layer, spec: Message, shared: Shared, shape: tuple[int, ...], forced: bool
 ) -> ParameterBlob:

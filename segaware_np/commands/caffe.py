@@ -10,14 +10,14 @@ import numpy as np
 
 from segaware_np.caffe import Net, Solver
 from segaware_np.caffe.alignment import READINGS
+from segaware_np.caffe.formats.wire import read_blob
+from segaware_np.caffe.labelling import Labeller
 from segaware_np.caffe.weights import read_layers, write_layers
-from segaware_np.commands.options import add_device, array_library
+from segaware_np.commands.options import add_device, array_library, number
 from segaware_np.commands.sources import label_files
 from segaware_np.data import RGB_MEAN
 from segaware_np.files import check_writable
 from segaware_np.images import read_image, write_labels
-from segaware_np.ops.resize import resize_forward
-from segaware_np.xp import host
 
 _SUFFIXES = (".caffemodel", ".npz", ".safetensors")
 _WEIGHTS = "a .caffemodel, .npz or .safetensors file"
@@ -30,7 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     command = _command(
         commands, run, "label images with a trained network",
-        "Label images: for each, NAME.png with the labels in PASCAL VOC's palette.",
+        "Label images: for each, NAME.png with the labels in PASCAL VOC's palette. An image goes "
+        "in as blue, green, red (or grey, if the input has one channel) minus the mean, filled up "
+        "at the bottom and on the right to the size that the model declares, or to one that it can "
+        "take; if the model has no padding, mirrored at its border. Where the scores lie on the "
+        "image the layers between tell; what lies beyond is cut.",
     )
     command.add_argument("model", metavar="MODEL", help="prototxt whose input is the image")
     command.add_argument("weights", metavar="WEIGHTS", help=f"trained weights: {_WEIGHTS}")
@@ -39,6 +43,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", default="predictions", metavar="OUT", help="folder for the labels"
     )
     command.add_argument("--blob", help="blob of the scores (default: the last output)")
+    command.add_argument(
+        "--mean", type=_mean, metavar="B,G,R|FILE",
+        help="what is subtracted from blue, green and red, or a mean file (default: "
+             f"{','.join(map(str, RGB_MEAN[::-1]))}; none for grey)",
+    )
+    command.add_argument(
+        "--scale", type=number, default=1.0, help="what the difference is multiplied by"
+    )
+    command.add_argument(
+        "--threshold", type=number,
+        help="with one channel of scores: the score above which pixels are labelled 1 (default: "
+             "0.5 behind a Sigmoid, none elsewhere)",
+    )
+    command.add_argument(
+        "--stretch", action="store_true",
+        help="stretch the scores over the image, instead of placing them as the layers tell",
+    )
+    command.add_argument(
+        "--partial", action="store_true",
+        help="run though layers are not in WEIGHTS and stay as they are at the start",
+    )
     add_device(command)
 
     command = _command(
@@ -96,45 +121,29 @@ def _assignment(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _mean(text: str) -> np.ndarray:
+    """Numbers between commas, or the means of the channels of a file that holds a mean image."""
+    if Path(text).is_file():
+        image = read_blob(text)
+        return image.reshape(-1, *image.shape[-2:]).mean((1, 2))
+    return np.array([number(part) for part in text.split(",")])
+
+
 def run(options: argparse.Namespace) -> None:
     """Label images."""
     files = label_files(options.images, options.output)
-    net = Net(options.model, options.weights, xp=array_library(options),
+    net = Net(options.model, xp=array_library(options),
               variables=dict(options.variables or ()), crop=options.crop)
     if not net.inputs:
         raise ValueError(f"{options.model}: reads its images from a list; declare an input "
                          '(input: "data" input_shape {...}) in its place')
-    blob = options.blob or net.outputs[-1]
-    if blob not in net.blobs:
-        raise ValueError(f"--blob: {options.model} has no blob {blob!r}")
+    net.copy_from(options.weights, complete=not options.partial)
+    label = Labeller(net, options.blob, mean=options.mean, scale=options.scale,
+                     threshold=options.threshold, stretch=options.stretch)
+    bits = 8 if label.classes <= 256 else 16
     for source, target in files:
-        labels = label_image(net, blob, read_image(source))
-        write_labels(target, labels)
+        write_labels(target, label(read_image(source)), bits=bits)
     print(f"labelled {len(files)} image{'s' * (len(files) != 1)} into {options.output}")
-
-
-def label_image(net: Net, blob: str, image: np.ndarray) -> np.ndarray:
-    """Label one image (H, W, 3) uint8 RGB by the scores in a blob.
-
-    The image goes in as BGR minus the mean, filled up at the bottom and on the right to the
-    size that the network declares, or to the next ``32 k - 31`` where it is larger; the scores
-    are resized to that size and cut.
-    """
-    height, width = image.shape[:2]
-    declared = net.blobs[net.inputs[0]].shape
-    if len(declared) != 4 or declared[1] != 3:
-        raise ValueError(f"input {net.inputs[0]!r}: expected images (N, 3, H, W), got {declared}")
-    size = tuple(d if d >= side else -(-(side + 31) // 32) * 32 - 31
-                 for d, side in zip(declared[2:], (height, width), strict=True))
-    batch = np.zeros((1, 3, *size), np.float32)
-    rgb = image.astype(np.float32) - np.array(RGB_MEAN, np.float32)
-    batch[0, :, :height, :width] = rgb[..., ::-1].transpose(2, 0, 1)
-    net.forward({net.inputs[0]: net.xp.asarray(batch)})
-    scores = net.blobs[blob].data
-    if scores.ndim != 4:
-        raise ValueError(f"blob {blob!r}: expected scores (N, C, H, W), got {scores.shape}")
-    resized, _ = resize_forward(scores, size)  # type: ignore[arg-type]
-    return host(resized[0, :, :height, :width].argmax(0)).astype(np.int32)
 
 
 def train(options: argparse.Namespace) -> None:

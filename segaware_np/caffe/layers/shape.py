@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from segaware_np.caffe.blobs import Shape
-from segaware_np.caffe.coordinates import Line, Lines
+from segaware_np.caffe.coordinates import Line, Lines, corners
 from segaware_np.caffe.layers.base import Grads, Layer, layer_type
 from segaware_np.ops.resize import ResizeCache, resize_backward, resize_forward
 from segaware_np.ops.tile import tile_backward, tile_forward
@@ -260,7 +260,7 @@ class Interp(Layer):
         sizes = self.shapes(*bottoms)[0][2:]
         if 1 in (*inner, *sizes):
             return None
-        rows, columns = (Line(Fraction(length - 1, size - 1), Fraction(self.crop[0]))
+        rows, columns = (corners(length, size)._replace(shift=Fraction(self.crop[0]))
                          for length, size in zip(inner, sizes, strict=True))
         return rows, columns
 
