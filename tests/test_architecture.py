@@ -22,6 +22,7 @@ LOADED_BY_NAME = {
     "segaware_np.commands.parser": "the command that is run",
     "segaware_np.dispatch": "the fast form of a formula",
     "segaware_np.extras": "optional dependencies",
+    "segaware_np.learn.exercise": "the exercise that is asked for",
     "segaware_np.testing.cuda.fake_cupy": "CuPy, to compare names",
 }
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "masks": "show an image's local attention masks at a few pixels",
     "explore": "write a page on which an image's local masks can be explored, offline",
     "explain": "tell what each layer of a network computes, and check its gradient",
+    "learn": "exercises in hand-written gradients, checked on this machine",
     "caffe": "run, train, show or convert Caffe's files",
     "info": "show versions, BLAS, backends and whether a GPU is usable",
 }
