@@ -79,5 +79,5 @@ def test_short_run_of_the_gpu_path_on_cupy(capsys) -> None:
 
 @pytest.mark.parametrize("cupy", ["13", "14"])
 def test_gpu_path_on_cupy(capsys, cupy: str) -> None:
-    files = ("tests/test_gpu_path.py", "tests/test_gpu_machine.py", "tests/test_kernels_exact.py")
-    passes(capsys, cupy, *files)
+    names = ("kernels_every", "kernels_exact", "gpu_path", "gpu_machine")
+    passes(capsys, cupy, *(f"tests/test_{name}.py" for name in names))

@@ -175,7 +175,7 @@ def test_short_run_of_the_gpu_path_on_compiled_code(capsys) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["80", "90"])
 def test_gpu_path_on_compiled_code(capsys, architecture: str) -> None:
-    files = ("tests/test_kernels_exact.py", "tests/test_gpu_path.py", "tests/test_gpu_machine.py")
-    line = run(architecture, "--examples=25", *files)
+    names = ("kernels_every", "kernels_exact", "gpu_path", "gpu_machine")
+    line = run(architecture, *(f"tests/test_{name}.py" for name in names))
     show(capsys, line)
     assert "0 kernels not run" in line

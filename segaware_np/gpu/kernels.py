@@ -19,14 +19,14 @@ OPTIONS = ("--std=c++17",)
 MAX_BLOCKS = 1 << 20  # kernels stride over what a grid of this size leaves
 
 C_TYPES = {
-    **{"e": "__half", "f": "float", "d": "double", "?": "bool"},
+    **{"e": "__half", "f": "float", "d": "double"},
     **{"b": "signed char", "h": "short", "i": "int", "q": "long long"},
     **{"B": "unsigned char", "H": "unsigned short", "I": "unsigned int", "Q": "unsigned long long"},
 }
 _FIELDS = ("kernel", "stride", "pad", "dilation", "image", "output")
 WINDOW = np.dtype([(f"{name}_{axis}", np.int32) for name in _FIELDS for axis in "hw"])
 FLOATS = ("float", "double", "__half")
-INTEGERS = tuple(C_TYPES[char] for char in "?bhiqBHIQ")
+INTEGERS = tuple(C_TYPES[char] for char in "bhiqBHIQ")
 _FLAG = ("false", "true")
 _LABEL = ("unsigned char", "int", "long long")
 _NORM = ("1", "2")
