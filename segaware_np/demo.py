@@ -21,7 +21,8 @@ from segaware_np.images import overlay, voc_palette, write_image
 from segaware_np.inference import embed, evaluate, predict
 from segaware_np.log import read_log
 from segaware_np.metrics import boundary_band
-from segaware_np.models import embedding_network, segmentation_network, transfer
+from segaware_np.models import embedding_network, segmentation_network
+from segaware_np.models.weights import copy_common
 from segaware_np.net import Net
 from segaware_np.optim import Adam
 from segaware_np.policies import Polynomial
@@ -107,7 +108,7 @@ def run_demo(
     logs = {}
     for name, net in nets.items():
         if net is aware:
-            transfer(embedding.weights(), aware)
+            copy_common(embedding.weights(), aware)
         if progress:
             print(f"training the {name} network", file=sys.stderr, flush=True)
         began = time.perf_counter()
@@ -155,7 +156,7 @@ def _build(classes: int, seed: int) -> dict[str, Net]:
     shape = {f"embedding_{key}": value for key, value in _EMBEDDING.items()}
     plain = segmentation_network(classes, **_NETWORK, seed=seed)
     aware = segmentation_network(classes, **_NETWORK, **_MASKS, **shape, seed=seed)
-    transfer(plain.weights(), aware)
+    copy_common(plain.weights(), aware)
     embedding = embedding_network(**_EMBEDDING, hinge="squared", seed=seed)
     return {"embedding": embedding, "plain": plain, "segaware": aware}
 

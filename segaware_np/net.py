@@ -351,7 +351,10 @@ class Net:
         arrays, metadata = load_arrays(path)
         if metadata.get("format") != "segaware_np network":
             raise FormatError(f"{path}: not a saved network")
-        self.set_weights(arrays)
+        try:
+            self.set_weights(arrays)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
 
     def summary(self) -> str:
         """Table of layers, their inputs, output shapes (of the last run) and parameters."""

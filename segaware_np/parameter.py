@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from segaware_np.ranges import FINITE, check
 from segaware_np.xp import Array, array_module
 
 
@@ -15,6 +16,11 @@ class Parameter:
     lr_mult, decay_mult : float
         Factors on the solver's learning rate and weight decay. With ``lr_mult == 0`` the
         parameter is frozen: no gradient is computed for it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a factor is no finite number.
 
     Attributes
     ----------
@@ -31,6 +37,8 @@ class Parameter:
     """
 
     def __init__(self, data: Array, lr_mult: float = 1.0, decay_mult: float = 1.0) -> None:
+        check("lr_mult", lr_mult, FINITE)
+        check("decay_mult", decay_mult, FINITE)
         self.data = data
         self.grad = array_module(data).zeros_like(data)
         self.lr_mult = lr_mult

@@ -33,6 +33,7 @@ FINITE = Range("a finite number", lambda value: True)
 NOT_NEGATIVE = Range("a finite number of at least 0", lambda value: value >= 0)
 POSITIVE = Range("a finite number above 0", lambda value: value > 0)
 FRACTION = Range("a number in [0, 1)", lambda value: 0 <= value < 1)
+INTEGER = Range("an integer", lambda value: True, Integral)
 COUNT = Range("an integer of at least 1", lambda value: value >= 1, Integral)
 CLASSES = Range("an integer of at least 2 (one against the rest are two)", lambda value: value >= 2,
                 Integral)

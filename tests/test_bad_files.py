@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from tiny import check, labels, network, trainer, zeros
 
-from segaware_np import models
+from segaware_np import Window, layers, models
 from segaware_np.data import PairList, SyntheticScenes
 from segaware_np.files import FormatError, atomic_write, load_array, load_arrays, save_arrays
 from segaware_np.images import read_image, read_labels, write_image, write_labels
@@ -214,6 +215,122 @@ def test_arrays_that_are_no_network(empty):
     save_arrays("arrays.npz", {"x": X})
     check(lambda: NET.load("arrays.npz"), FormatError, "arrays.npz: not a saved network")
     check(lambda: models.load("arrays.npz"), FormatError, "arrays.npz: not a network")
+
+
+def describe(**changes):
+    """Change the description in model.npz: what stands beside its arguments, or in them."""
+    arrays, metadata = load_arrays("model.npz")
+    description = metadata["description"]
+    for name, value in changes.items():
+        target = description["arguments"] if name in description["arguments"] else description
+        target[name] = value
+    save_arrays("model.npz", arrays, metadata)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("class_names", 5, "class_names: expected different names without control char"),
+        ("class_names", ["a", "b"], "class_names: expected one for each of 6 classes, got 2"),
+        ("class_names", [*"abcd", "\x1b[31mred", "f"], r"got '\x1b[31mred'"),
+        ("class_names", [*"abcd", "c\x9b1m", "f"], r"got 'c\x9b1m'"),
+        ("class_names", [*"abcd", "two\nlines", "f"], r"got 'two\nlines'"),
+        ("class_names", [*"abcd", "\ud800", "f"], r"got '\ud800'"),
+        ("class_names", [*"abcd", "a", "f"], "expected different names"),
+        ("class_names", [*"abcd", 7, "f"], "control characters, got 7"),
+        ("palette", [[300, 0, 0]], "palette: expected 1 to 256 colours of three integers"),
+        ("palette", [[0, 0, 0]] * 257, "palette: expected"),
+        ("palette", [[0, 0]], "palette: expected"),
+        ("palette", [[0, 0, 0.5]], "palette: expected"),
+        ("palette", [0, 0, 0], "palette: expected"),
+        ("palette", "red", "palette: expected"),
+        ("depths", [100000], "it describes a network of far more weights than it holds"),
+        ("widths", [10**9], "it describes a network of far more weights than it holds"),
+        ("widths", [2**70], "it describes a network of far more weights than it holds"),
+        ("classes", 10**6, "it describes a network of far more weights than it holds"),
+        ("classes", 10**400, "not a network of this library ("),
+        ("dropout", [], "dropout: expected a number in [0, 1), got []"),
+        ("scale", float("nan"), "scale: expected a finite number, got nan"),
+        ("ignore_label", "x", "ignore_label: expected an integer, got 'x'"),
+        ("embedding_lr_mult", "x", "embedding_lr_mult: expected a finite number"),
+        ("model", "os.system", "description: not that of a network"),
+        ("model", [], "description: not that of a network"),
+        ("arguments", [], "it holds no description of one"),
+    ],
+)
+def test_a_model_file_is_not_believed(empty, name, value, message):
+    network(aware=True, embedding="rgb").save("model.npz")
+    describe(**{name: value})
+    with pytest.raises(FormatError) as caught:
+        models.load("model.npz")
+    assert str(caught.value).startswith("model.npz: not a network of this library (")
+    assert message in str(caught.value)
+
+
+def test_a_model_file_with_names_and_colours(empty):
+    NET.save("model.npz")
+    names, palette = ["sky", "Straße", "道", "می\u200cخواهم", "a b", "f"], [[0, 128, 255]]
+    describe(class_names=names, palette=palette)
+    description = models.load("model.npz").description
+    assert (description["class_names"], description["palette"]) == (names, palette)
+
+
+def test_random_numbers_after_loading_are_a_new_networks(empty):
+    NET.save("model.npz")
+    net = models.load("model.npz", seed=5)
+    net.add("more", layers.Convolution(6, 10**6, Window(1)), "score")  # no limit any more
+    fresh = network(seed=5)
+    fresh.add("more", layers.Convolution(6, 10**6, Window(1)), "score")
+    one, other = (n.parameters()["more.weight"].data for n in (net, fresh))
+    assert np.array_equal(one, other)
+
+
+def without(*names, **others):
+    """Save model.npz without some of its arrays, and with others."""
+    arrays, metadata = load_arrays("model.npz")
+    kept = {name: array for name, array in arrays.items() if name not in names}
+    save_arrays("model.npz", kept | others, metadata)
+
+
+def test_a_model_of_which_a_part_is_missing(empty):
+    NET.save("model.npz")
+    without("classifier.weight", other=X)
+    message = "classifier.weight is missing; other is unknown (partial=True takes what fits)"
+    check(lambda: models.load("model.npz"), FormatError, message)
+    told = r"^model.npz: loaded: conv1_1, classifier.bias; left out: other; left as it was: "
+    with pytest.warns(UserWarning, match=f"{told}classifier.weight$"):
+        net = models.load("model.npz", partial=True, seed=3)
+    found, saved, initial = net.weights(), NET.weights(), network(seed=3).weights()
+    for name, array in found.items():
+        source = initial if name == "classifier.weight" else saved
+        np.testing.assert_array_equal(array, source[name])
+    without(*saved)
+    check(lambda: models.load("model.npz", partial=True), FormatError, "expected some of this netw")
+
+
+def test_a_checkpoint_of_which_a_part_is_missing(empty):
+    trainer().run()
+    (path,) = trainer().checkpoints()
+    arrays, metadata = load_arrays(path)
+    del arrays["weights/classifier.bias"]
+    save_arrays(path, arrays, metadata)
+    check(lambda: models.load(path), FormatError, "classifier.bias is missing")
+
+
+def test_a_network_changed_so_that_weights_are_left_out(empty):
+    network(aware=True, embedding="rgb").save("model.npz")
+    with pytest.warns(UserWarning, match="model.npz: loaded: .*; left out: conv1_1.scale$"):
+        models.load("model.npz", aware=False)
+
+
+def test_transfer_tells_what_it_did_not(empty):
+    told = "^weights: loaded: conv1_1; left out: classifier.weight, "
+    with pytest.warns(UserWarning, match=told):
+        assert len(models.transfer(NET.weights(), models.segmentation_network(7, (4,), (1,)))) == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(models.transfer(NET.weights(), network(seed=1))) == 4
+    check(lambda: models.transfer({"x": X}, NET), ValueError, "weights: expected some of this netw")
 
 
 def test_a_network_of_another_version(empty):

@@ -17,6 +17,7 @@ from segaware_np import demo
 from segaware_np.commands.main import main
 from segaware_np.cpu import threads
 from segaware_np.data import SyntheticScenes
+from segaware_np.files import load_arrays, save_arrays
 from segaware_np.images import read_image, read_labels, read_palette, write_image, write_labels
 from segaware_np.models import embedding_network, load, segmentation_network
 
@@ -80,6 +81,7 @@ def test_plain_network_starts_an_aware_one(capsys, data, tmp_path):
               *SHORT, "--lr", "1e-12", "--policy", "fixed")
     before, after = load(plain / "model.npz").weights(), load(aware / "model.npz").weights()
     assert f"{len(before)} of {len(after)} arrays" in out
+    assert "loaded: " in out and "left as it was: conv1_1.scale, " in out
     for name, array in before.items():
         np.testing.assert_allclose(after[name], array, atol=1e-9)
 
@@ -332,6 +334,30 @@ def test_a_terminal_sees_how_far_it_is(data, model, tmp_path, command):
     with terminal() as shown:
         assert main(list(map(str, [command, model, *source]))) == 0
     assert "3/3" in shown.getvalue()
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_a_model_of_which_a_part_is_missing_is_used_only_when_told(
+    capsys, data, model, tmp_path, command
+):
+    arrays, metadata = load_arrays(model)
+    del arrays["classifier.weight"]
+    save_arrays(tmp_path / "part.npz", arrays, metadata)
+    what = [data] if command == "evaluate" else [data / "images", "-o", tmp_path / "out"]
+    text = fails(capsys, command, tmp_path / "part.npz", *what)
+    assert "part.npz: not a network of this library (" in text
+    assert "classifier.weight is missing (--partial takes what fits)" in text
+    assert not (tmp_path / "out").exists()
+    assert main(list(map(str, [command, tmp_path / "part.npz", *what, "--partial"]))) == 0
+    err = capsys.readouterr().err
+    assert "note: " in err and "part.npz: loaded: " in err
+    assert err.endswith("; left as it was: classifier.weight\n")
+
+
+def test_names_of_classes_say_nothing_to_a_terminal(capsys, data, tmp_path):
+    text = fails(capsys, "train", data, "-o", tmp_path / "run", "--classes", "a,\x1b[31mred")
+    assert r"class_names: expected different names without control characters, got '\x1b" in text
+    assert not (tmp_path / "run").exists()
 
 
 def test_output_that_is_a_file(capsys, data, model):

@@ -348,6 +348,8 @@ def test_ctrl_c(capsys, monkeypatch):
     [
         (ValueError("two\n lines"), "two lines"),
         (PermissionError(13, "Permission denied", "a.png"), "Permission denied: a.png"),
+        (FileNotFoundError(2, "No such file", "\x1b[31m.png"), r"No such file: \x1b[31m.png"),
+        (ValueError("layer '\x9b1m\x00'"), r"layer '\x9b1m\x00'"),
         (KeyError("x"), "KeyError: 'x' (--debug shows where)"),
         (MemoryError("3 GiB"), "not enough memory: 3 GiB (--crop or --batch may help)"),
     ],

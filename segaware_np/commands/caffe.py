@@ -15,6 +15,7 @@ from segaware_np.caffe.labelling import Labeller
 from segaware_np.caffe.weights import read_layers, write_layers
 from segaware_np.commands.options import add_device, array_library, number
 from segaware_np.commands.sources import label_files
+from segaware_np.commands.terminal import visible
 from segaware_np.data import RGB_MEAN
 from segaware_np.files import check_writable
 from segaware_np.images import read_image, write_labels
@@ -150,7 +151,7 @@ def train(options: argparse.Namespace) -> None:
     """Train."""
     solver = Solver(options.solver, variables=dict(options.variables or ()),
                     xp=array_library(options), crop=options.crop,
-                    log=lambda line: print(line, flush=True))
+                    log=lambda line: print(visible(line), flush=True))
     if solver.net.inputs:
         raise ValueError(f"{options.solver}: its network waits for {', '.join(solver.net.inputs)}: "
                          "give it data layers, or use Solver.step(n, feed) in Python")
@@ -166,7 +167,7 @@ def show(options: argparse.Namespace) -> None:
     """Print the table."""
     net = Net(options.model, phase=options.phase, variables=dict(options.variables or ()),
               crop=options.crop)
-    print(net.summary())
+    print(visible(net.summary()))
 
 
 def convert(options: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from segaware_np.commands import sources
-from segaware_np.commands.networks import load_network
+from segaware_np.commands.networks import add_partial, load_network
 from segaware_np.commands.options import add_device, add_tile, array_library, whole
 from segaware_np.files import atomic_write, check_writable
 from segaware_np.inference import evaluate
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--band", type=whole(1), default=3, help="width of the band on each side, pixels"
     )
     parser.add_argument("--json", metavar="FILE", help="also write the scores to this file")
+    add_partial(parser)
     add_tile(parser)
     add_device(parser)
     parser.set_defaults(run=run)
@@ -40,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
     """Print the scores, and write them if asked to."""
     if options.json:
         check_writable(options.json)
-    net = load_network(options.model, "score", array_library(options))
+    net = load_network(options.model, "score", array_library(options), options.partial)
     arguments, ignored = net.description["arguments"], options.ignore_label
     if ignored is None:
         ignored = arguments["ignore_label"]

@@ -132,11 +132,13 @@ def spell(text: str, options: Container[str]) -> str:
 
 def _show_notes(warnings: Any) -> None:
     """Show what the library warns of as one line each."""
+    from segaware_np.commands.terminal import visible
+
     plain = warnings.showwarning
 
     def show(message, category, *place) -> None:
         if category is UserWarning:
-            _tell(f"note: {message}")
+            _tell(f"note: {visible(str(message))}")
         else:
             plain(message, category, *place)
 
@@ -191,9 +193,12 @@ def describe(error: BaseException) -> str:
     >>> describe(ValueError("scale: expected\n a number")), describe(KeyError("x"))
     ('scale: expected a number', "KeyError: 'x' (--debug shows where)")
     """
-    text = " ".join(str(error).split())
+    from segaware_np.commands.terminal import visible
+
+    text = visible(" ".join(str(error).split()))
     if isinstance(error, OSError) and error.strerror:
-        text = error.strerror + (f": {error.filename}" if error.filename is not None else "")
+        name = "" if error.filename is None else f": {error.filename}"
+        text = visible(error.strerror + name)
     elif isinstance(error, MemoryError):
         text = f"not enough memory: {text} (--crop or --batch may help)"
     if isinstance(error, _FORESEEN) and text:

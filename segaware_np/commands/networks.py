@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 from types import ModuleType
@@ -18,7 +19,18 @@ _ADVICE = {
 }
 
 
-def load_network(path: str | os.PathLike[str], output: str, xp: ModuleType = np) -> Net:
+def add_partial(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--partial``."""
+    parser.add_argument(
+        "--partial", action="store_true",
+        help="use a model of which some weights are missing or do not fit: what does not fit is "
+        "left out, what is missing stays at its random start, and a note names both",
+    )
+
+
+def load_network(
+    path: str | os.PathLike[str], output: str, xp: ModuleType = np, partial: bool = False
+) -> Net:
     """Load a network that has a layer ``output``: ``score`` or ``embedding``.
 
     Raises
@@ -28,7 +40,7 @@ def load_network(path: str | os.PathLike[str], output: str, xp: ModuleType = np)
     OSError, FormatError
         As for `models.load`.
     """
-    net = load(path, xp=xp)
+    net = load(path, partial=partial, xp=xp)
     if output not in net.nodes:
         kind = net.description["model"].replace("_", " ")
         advice = _ADVICE[output].format(path=shlex.quote(str(path)))

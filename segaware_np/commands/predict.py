@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from segaware_np.commands import sources
-from segaware_np.commands.networks import load_network
+from segaware_np.commands.networks import add_partial, load_network
 from segaware_np.commands.options import add_device, add_tile, array_library, fraction, whole
 from segaware_np.crf import refine
 from segaware_np.images import overlay, read_image, write_image, write_labels
@@ -49,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="refine the labels: pixels near each other agree where their colours are alike (rgb), "
         "or their embeddings by this network",
     )
+    add_partial(parser)
     add_tile(parser)
     add_device(parser)
     parser.set_defaults(run=run)
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Write the pictures."""
     xp = array_library(options)
-    net = load_network(options.model, "score", xp)
+    net = load_network(options.model, "score", xp, options.partial)
     label = _labeller(net, options.crf, xp, options.tile)
     further = () if options.no_overlay else ("_overlay",)
     files = sources.label_files(options.images, options.output, *further)

@@ -28,7 +28,9 @@ from segaware_np.commands.options import (
 )
 from segaware_np.data import Augmentation, Dataset, Loader, SyntheticScenes
 from segaware_np.files import FormatError, check_folder, check_writable, load_arrays
-from segaware_np.models import embedding_network, load, segmentation_network, transfer
+from segaware_np.models import embedding_network, load, segmentation_network
+from segaware_np.models.description import check_class_names
+from segaware_np.models.weights import copy_common
 from segaware_np.net import Net
 from segaware_np.train import Trainer
 
@@ -208,10 +210,7 @@ def run(options: argparse.Namespace) -> None:
         settings=settings(options, dataset),
     )
     if options.start and not (options.resume and trainer.checkpoints()):
-        copied = transfer(load(options.start).weights(), net)
-        if not copied:
-            raise ValueError(f"--start: no array of {options.start} fits this network")
-        print(f"{len(copied)} of {len(net.parameters())} arrays of weights from {options.start}")
+        _take_weights(load(options.start), net, "--start", options.start)
     try:
         trainer.run(options.resume)
     except (KeyboardInterrupt, SystemExit):
@@ -256,6 +255,7 @@ def label_classes(options: argparse.Namespace) -> tuple[int | None, Sequence[str
         return None, ()
     if isinstance(options.classes, int):
         return options.classes, ()
+    check_class_names(options.classes or ())
     names = options.classes or (SyntheticScenes.class_names if options.data == "scenes" else ())
     return len(names) or None, names
 
@@ -327,8 +327,17 @@ def build(options: argparse.Namespace, count: int | None) -> Net:
         **common,
     )
     if trained:
-        transfer(trained.weights(), net)
+        _take_weights(trained, net, "--embedding", options.embedding)
     return net
+
+
+def _take_weights(source: Net, net: Net, option: str, path: str) -> None:
+    """Copy what fits, and tell what did and what did not."""
+    try:
+        fit = copy_common(source.weights(), net)
+    except ValueError as error:
+        raise ValueError(f"{option}: no array of {path} fits this network") from error
+    print(f"{len(fit.loaded)} of {len(net.parameters())} arrays of weights from {path}: {fit}")
 
 
 def _embedding_shape(trained: Net | None, options: argparse.Namespace) -> dict[str, Any]:

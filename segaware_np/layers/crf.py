@@ -11,6 +11,7 @@ import numpy as np
 from segaware_np.layers.base import Layer, Need, Span
 from segaware_np.ops.mean_field import mean_field_backward, mean_field_forward
 from segaware_np.parameter import Parameter
+from segaware_np.ranges import COUNT, check
 from segaware_np.window import Window, check_window
 from segaware_np.xp import Array
 
@@ -27,8 +28,8 @@ class MeanField(Layer):
 
     Raises
     ------
-    TypeError
-        If `window1` or `window2` is no `Window`.
+    TypeError, ValueError
+        If `window1` or `window2` is no `Window`, or a number is no count.
 
     Examples
     --------
@@ -45,6 +46,8 @@ class MeanField(Layer):
         super().__init__()
         check_window(window1, "window1")
         check_window(window2, "window2")
+        check("classes", classes, COUNT)
+        check("iterations", iterations, COUNT)
         self.classes = classes
         self.options: dict[str, Any] = dict(window1=window1, window2=window2, iterations=iterations)
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from segaware_np.layers.base import Layer, Need, WindowedLayer
 from segaware_np.ops.distance import distance_backward, distance_forward
-from segaware_np.ops.embedding_loss import embedding_loss_backward, embedding_loss_forward
+from segaware_np.ops.embedding_loss import (
+    check_hinge,
+    embedding_loss_backward,
+    embedding_loss_forward,
+)
 from segaware_np.ops.parity import label_parity_forward
+from segaware_np.ranges import INTEGER, check
 from segaware_np.window import Window, check_window
 from segaware_np.xp import Array
 
@@ -68,8 +73,8 @@ class EmbeddingLoss(Layer):
 
     Raises
     ------
-    TypeError
-        If `window` is no `Window`.
+    TypeError, ValueError
+        If `window` is no `Window`, or an option is out of its range.
 
     Examples
     --------
@@ -96,6 +101,11 @@ class EmbeddingLoss(Layer):
     ) -> None:
         super().__init__()
         check_window(window)
+        if norm not in ("L1", "L2"):
+            raise ValueError(f"norm: expected 'L1' or 'L2', got {norm!r}")
+        check_hinge(alpha, beta, hinge, normalize)
+        if ignore_label is not None:
+            check("ignore_label", ignore_label, INTEGER)
         self.window, self.ignore_label, self.norm = window, ignore_label, norm
         self.options = (alpha, beta, hinge, ignore_label, normalize)
 

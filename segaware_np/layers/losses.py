@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from segaware_np.layers.base import Layer, Need
 from segaware_np.ops.softmax import (
+    NORMALIZATIONS,
     softmax_cross_entropy_backward,
     softmax_cross_entropy_forward,
 )
+from segaware_np.ranges import INTEGER, check
 from segaware_np.xp import Array
 
 
@@ -20,6 +22,11 @@ class SoftmaxCrossEntropy(Layer):
     normalize : {"valid", "full", "batch", "none"}
         What the sum over pixels is divided by.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is none of those.
+
     Examples
     --------
     >>> layer = SoftmaxCrossEntropy()
@@ -32,6 +39,10 @@ class SoftmaxCrossEntropy(Layer):
 
     def __init__(self, ignore_label: int | None = 255, normalize: str = "valid") -> None:
         super().__init__()
+        if ignore_label is not None:
+            check("ignore_label", ignore_label, INTEGER)
+        if normalize not in NORMALIZATIONS:
+            raise ValueError(f"normalize: expected one of {NORMALIZATIONS}, got {normalize!r}")
         self.options = (ignore_label, normalize)
 
     def forward(self, score: Array, label: Array) -> Array:  # type: ignore[override]

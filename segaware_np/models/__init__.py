@@ -3,8 +3,9 @@
 from segaware_np.models.embedding import embedding_network
 from segaware_np.models.resnet import segaware_resnet101
 from segaware_np.models.segmentation import segmentation_network
-from segaware_np.models.storage import build, load, transfer
+from segaware_np.models.storage import build, load
 from segaware_np.models.vgg import segaware_vgg16
+from segaware_np.models.weights import transfer
 
 __all__ = [
     "build",

@@ -10,6 +10,7 @@ import numpy as np
 from segaware_np.layers import EmbeddingLoss
 from segaware_np.models.parts import add_embedding, describe
 from segaware_np.net import Net
+from segaware_np.ranges import COUNT, check_all
 from segaware_np.window import Window
 
 
@@ -49,6 +50,11 @@ def embedding_network(
     Net
         Inputs ``image`` and ``label``; output ``embedding`` (N, channels, H, W).
 
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is out of its range.
+
     Notes
     -----
     Harley, Derpanis, Kokkinos (ICCV 2017), section 3.1; the stages are those of VGG-16 up to conv3.
@@ -60,6 +66,7 @@ def embedding_network(
     >>> net.forward({"image": image}, ["embedding"])["embedding"].shape
     (1, 6, 12, 16)
     """
+    check_all("dilations", dilations, COUNT)
     description = describe("embedding_network", locals())
     net = Net(("image", "label"), dtype, xp, seed)
     add_embedding(net, widths, depths, channels, lr_mult=1.0)

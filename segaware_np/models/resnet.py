@@ -26,7 +26,7 @@ from segaware_np.layers import (
 )
 from segaware_np.models.parts import HALVE, POINT, add_embedding, describe
 from segaware_np.net import Net
-from segaware_np.ranges import CLASSES, check
+from segaware_np.ranges import CLASSES, COUNT, POSITIVE, check, check_all
 from segaware_np.window import Window
 
 # filters inside and behind a block, stride of the first block, dilation
@@ -72,8 +72,8 @@ def segaware_resnet101(
 
     Raises
     ------
-    ValueError
-        If there are fewer than 2 classes.
+    TypeError, ValueError
+        If an argument is out of its range.
 
     Notes
     -----
@@ -87,6 +87,8 @@ def segaware_resnet101(
     >>> net.forward({"image": image}, ["score"])["score"].shape
     (1, 5, 33, 49)
     """
+    check("width", width, POSITIVE)
+    check_all("blocks", blocks, COUNT, 4)
     description = describe("segaware_resnet101", locals())
     check("classes", classes, CLASSES)
     net = Net(("image", "label"), dtype, xp, seed)

@@ -27,7 +27,7 @@ from segaware_np.models.parts import (
     describe,
 )
 from segaware_np.net import Net
-from segaware_np.ranges import CLASSES, check
+from segaware_np.ranges import CLASSES, FRACTION, NOT_NEGATIVE, check
 
 
 def segmentation_network(
@@ -95,7 +95,7 @@ def segmentation_network(
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If `aware` names an unknown stage or an option is out of range.
 
     Examples
@@ -108,6 +108,9 @@ def segmentation_network(
     description = describe("segmentation_network", locals())
     check("classes", classes, CLASSES)
     check_stages(widths, depths)
+    check("embedding_lr_mult", embedding_lr_mult, NOT_NEGATIVE)
+    check("scale_lr_mult", scale_lr_mult, NOT_NEGATIVE)
+    check("dropout", dropout, FRACTION)
     if isinstance(aware, str):
         raise TypeError(f"aware: expected a bool or a collection of names, got {aware!r}")
     if embedding not in ("learned", "rgb"):

@@ -1,18 +1,22 @@
-"""Networks from files, and weights from one network to another."""
+"""Networks from files."""
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
 import numpy as np
 
 from segaware_np.files import FormatError, load_arrays
+from segaware_np.models.description import checked
 from segaware_np.models.embedding import embedding_network
 from segaware_np.models.resnet import segaware_resnet101
 from segaware_np.models.segmentation import segmentation_network
 from segaware_np.models.vgg import segaware_vgg16
+from segaware_np.models.weights import copy_all, copy_common
 from segaware_np.net import Net
 from segaware_np.version import __version__
 
@@ -62,30 +66,35 @@ def build(description: dict[str, Any], **changes: Any) -> Net:
     return builder(**{**arguments, **changes})
 
 
-def load(path: str | os.PathLike[str], **changes: Any) -> Net:
+def load(path: str | os.PathLike[str], *, partial: bool = False, **changes: Any) -> Net:
     """Build the network that a file of weights belongs to, and load them.
 
     Parameters
     ----------
     path : path-like
         Written by `Net.save`, or a checkpoint of a `Trainer`.
+    partial : bool
+        Permit weights that the network has not, which are left out, and weights that the file has
+        not, which stay initial.
     **changes
-        Arguments of the network to replace, ``xp`` or ``dtype`` say.
-    path : path-like
-        What `Net.save` wrote.
-    **changes
-        Arguments of the network to replace, as for `build`.
+        Arguments of the network to replace, as for `build`: ``xp`` or ``dtype`` say. Weights that
+        the network has no more are left out.
 
     Returns
     -------
     Net
+
+    Warns
+    -----
+    UserWarning
+        By name, of weights that were left out and of those that stayed initial.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     FormatError
-        If it is damaged or holds no network.
+        If it is damaged, holds no network, or describes one that its weights are not those of.
     TypeError, ValueError
         If the network has no such argument to change, or its weights do not fit then.
 
@@ -97,47 +106,56 @@ def load(path: str | os.PathLike[str], **changes: Any) -> Net:
     """
     arrays, metadata = load_arrays(path)
     if "optimizer" in metadata:  # a checkpoint
-        arrays = {name.removeprefix("weights/"): array for name, array in arrays.items()}
+        group = "weights/"
+        arrays = {n.removeprefix(group): a for n, a in arrays.items() if n.startswith(group)}
+    other = bool(changes.keys() - {"xp", "dtype", "seed"})  # than the network that was saved
     try:
-        net = build(metadata.get("description", {}), **changes)
-        own = net.parameters()
-        net.set_weights({name: array for name, array in arrays.items() if name in own})
-        net.description = metadata["description"] | net.description
-    except (TypeError, ValueError) as error:
+        description = checked(metadata.get("description"))
+        draws = _Draws(changes.pop("seed", 0))
+        if not other:
+            draws.bound(arrays)
+        net = build(description, seed=draws, **changes)
+        draws.left = None
+        fit = copy_common(arrays, net) if partial else copy_all(arrays, net, extra=other)
+        net.description = description | net.description
+    except MemoryError as error:
+        raise FormatError(f"{path}: not a network of this library ({error})") from error
+    except (TypeError, ValueError, OverflowError) as error:
         if changes.keys() - {"xp"}:
             raise
-        writer = metadata.get("version", __version__)
-        hint = f"; version {writer} wrote it, this is {__version__}" * (writer != __version__)
-        raise FormatError(f"{path}: not a network of this library ({error}{hint})") from error
+        writer = str(metadata.get("version", __version__))
+        hint = f"; version {writer[:20]} wrote it, this is {__version__}"
+        raise FormatError(
+            f"{path}: not a network of this library ({error}{hint * (writer != __version__)})"
+        ) from error
+    fit.tell(f"{path}")
     return net
 
 
-def transfer(weights: dict[str, np.ndarray], net: Net) -> list[str]:
-    """Copy the weights whose name and shape a network has as well.
+class _Draws(np.random.Generator):
+    """Draws initial weights, but few more than a file holds: some bytes can describe a giant.
 
-    This turns a plain network into a segmentation-aware one, or puts a trained embedding into it.
-
-    Parameters
-    ----------
-    weights : dict of str to numpy.ndarray
-        For example `Net.weights` of another network.
-    net : Net
-
-    Returns
-    -------
-    list of str
-        The names that were copied.
-
-    Examples
-    --------
-    >>> plain, aware = (segmentation_network(3, (4,), (1,), aware=a, seed=a) for a in (False, True))
-    >>> "classifier.weight" in transfer(plain.weights(), aware)
-    True
+    Few more, so that what is missing is told by name when the network stands.
     """
-    own = net.parameters()
-    common = [
-        name for name in own if name in weights and weights[name].shape == own[name].data.shape
-    ]
-    for name in common:
-        own[name].data[...] = net.xp.asarray(weights[name], net.dtype)
-    return common
+
+    def __init__(self, seed: Any) -> None:
+        super().__init__(np.random.default_rng(seed).bit_generator)
+        self.left: tuple[int, int] | None = None  # arrays and numbers
+
+    def bound(self, arrays: Mapping[str, np.ndarray]) -> None:
+        numbers = sum(array.size for array in arrays.values())
+        self.left = 2 * len(arrays) + 100, 2 * numbers + 10**6
+
+    def standard_normal(self, shape: Any) -> Any:  # type: ignore[override]
+        self._take(shape)
+        return super().standard_normal(shape)
+
+    def uniform(self, low: Any, high: Any, shape: Any) -> Any:  # type: ignore[override]
+        self._take(shape)
+        return super().uniform(low, high, shape)
+
+    def _take(self, shape: tuple[int, ...]) -> None:
+        if self.left is not None:
+            self.left = self.left[0] - 1, self.left[1] - math.prod(shape)
+            if min(self.left) < 0:
+                raise ValueError("it describes a network of far more weights than it holds")

@@ -16,7 +16,7 @@ from segaware_np.layers import (
 )
 from segaware_np.models.parts import HALVE, POINT, Builder, add_embedding, describe
 from segaware_np.net import Net
-from segaware_np.ranges import CLASSES, check
+from segaware_np.ranges import CLASSES, POSITIVE, check
 from segaware_np.window import Window
 
 # name of the stage, level of resolution, filters, convolutions, dilation, pooling behind it
@@ -66,8 +66,8 @@ def segaware_vgg16(
 
     Raises
     ------
-    ValueError
-        If there are fewer than 2 classes.
+    TypeError, ValueError
+        If an argument is out of its range.
 
     Notes
     -----
@@ -82,6 +82,9 @@ def segaware_vgg16(
     >>> net.forward({"image": image}, ["score"])["score"].shape
     (1, 5, 9, 13)
     """
+    check("width", width, POSITIVE)
+    if not isinstance(aware, bool):
+        raise TypeError(f"aware: expected True or False, got {aware!r}")
     description = describe("segaware_vgg16", locals())
     check("classes", classes, CLASSES)
     net = Net(("image", "label"), dtype, xp, seed)

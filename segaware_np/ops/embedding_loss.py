@@ -102,12 +102,7 @@ def embedding_loss_forward(
     """
     check_array("distance", distance, ("N", "K", "Ho", "Wo"))
     check_array("parity", parity, distance.shape, kind="integer")
-    if not 0 < alpha < beta:
-        raise ValueError(f"alpha, beta: expected 0 < alpha < beta, got {alpha} and {beta}")
-    if hinge not in ("linear", "squared"):
-        raise ValueError(f"hinge: expected 'linear' or 'squared', got {hinge!r}")
-    if normalize not in ("all", "valid"):
-        raise ValueError(f"normalize: expected 'all' or 'valid', got {normalize!r}")
+    check_hinge(alpha, beta, hinge, normalize)
     xp, options = array_module(distance, parity), (alpha, beta, hinge, ignore_label)
     violation, total, valid = fast(hinge_loss, distance)(distance, parity, *options)
     with device_of(distance):
@@ -122,3 +117,13 @@ def embedding_loss_backward(d_loss: Array | float, cache: EmbeddingLossCache) ->
     check_number("d_loss", d_loss)
     with device_of(violation):
         return fast(hinge_loss_grad, violation)(d_loss / count, violation, hinge)
+
+
+def check_hinge(alpha: float, beta: float, hinge: str, normalize: str) -> None:
+    """Raise TypeError or ValueError unless these are options of the loss."""
+    if not 0 < alpha < beta:
+        raise ValueError(f"alpha, beta: expected 0 < alpha < beta, got {alpha} and {beta}")
+    if hinge not in ("linear", "squared"):
+        raise ValueError(f"hinge: expected 'linear' or 'squared', got {hinge!r}")
+    if normalize not in ("all", "valid"):
+        raise ValueError(f"normalize: expected 'all' or 'valid', got {normalize!r}")
