@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from segaware_np.extras import require
 from segaware_np.files import FormatError, differing_arrays, load_arrays, save_arrays
 from segaware_np.layers import Layer
 from segaware_np.parameter import Parameter
@@ -105,6 +106,14 @@ class Net:
         self._ran: list[Node] = []  # with what the last forward left in their caches
         self._losses: dict[str, Array] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle and a copy keep: all but what the last forward pass left."""
+        return vars(self) | {"xp": self.xp.__name__, "_ran": [], "_losses": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        xp = np if state["xp"] == "numpy" else require(state["xp"], extra="gpu")
+        vars(self).update(state, xp=xp)
 
     def add(
         self,

@@ -18,6 +18,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
+from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -103,7 +104,7 @@ class Optimizer(ABC):
         self.parameters = dict(reversed(once.values()))
         if not self.parameters:
             raise ValueError("parameters: expected at least one whose lr_mult is not 0, got none")
-        self._xp, dtype = _check_parameters(self.parameters)
+        _check_parameters(self.parameters)
         self._histories = {
             name: [self._xp.zeros_like(p.data) for _ in self.HISTORIES]
             for name, p in self.parameters.items()
@@ -112,7 +113,22 @@ class Optimizer(ABC):
         # takes it whole: launches would cost more than caches gain.
         largest = max(p.data.size for p in self.parameters.values())
         self._block = min(_CPU_BLOCK, largest) if self._xp is np else largest
-        self._scratch = self._xp.empty(self._block, dtype)
+        self._scratch = self._new_scratch()
+
+    @property
+    def _xp(self) -> ModuleType:
+        return array_module(next(iter(self.parameters.values())).data)
+
+    def _new_scratch(self) -> Array:
+        return self._xp.empty(self._block, next(iter(self.parameters.values())).data.dtype)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle and a copy keep: all but the room to calculate in."""
+        return {name: value for name, value in vars(self).items() if name != "_scratch"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._scratch = self._new_scratch()
 
     def step(self, batches: int = 1) -> float:
         """Change the parameters by their gradients, which are sums over ``batches`` batches.
@@ -429,9 +445,9 @@ def _flat(name: str, array: Array) -> Array:
     return array.reshape(-1)
 
 
-def _check_parameters(parameters: Mapping[str, Parameter]) -> tuple[Any, np.dtype]:
-    """The one module and dtype of all parameters."""
-    xp = array_module(*(a for p in parameters.values() for a in (p.data, p.grad)))
+def _check_parameters(parameters: Mapping[str, Parameter]) -> None:
+    """Raise unless all are of one module and one dtype, and each could be changed in place."""
+    array_module(*(a for p in parameters.values() for a in (p.data, p.grad)))
     dtype = next(iter(parameters.values())).data.dtype
     for name, p in parameters.items():
         for array in (p.data, p.grad):
@@ -443,4 +459,3 @@ def _check_parameters(parameters: Mapping[str, Parameter]) -> tuple[Any, np.dtyp
             if array.shape != p.data.shape:
                 raise ValueError(f"{name}: expected a gradient {p.data.shape}, got {array.shape}")
             _flat(name, array)
-    return xp, dtype

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from segaware_np.ranges import FINITE, check
 from segaware_np.xp import Array, array_module
 
@@ -43,6 +45,13 @@ class Parameter:
         self.grad = array_module(data).zeros_like(data)
         self.lr_mult = lr_mult
         self.decay_mult = decay_mult
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle and a copy keep: all but the gradient."""
+        return {name: value for name, value in vars(self).items() if name != "grad"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, grad=array_module(state["data"]).zeros_like(state["data"]))
 
     def accumulate(self, gradient: Array | None) -> None:
         """Add to the gradient; None stands for nothing."""

@@ -354,6 +354,20 @@ def test_epochs_differ_in_order():
     assert not same(loader.batch(0), loader.batch(1))
 
 
+def test_the_order_of_an_epoch_is_drawn_once(monkeypatch):
+    drawn, fresh = [], np.random.default_rng
+    monkeypatch.setattr(np.random, "default_rng", lambda key: drawn.append(key) or fresh(key))
+    loader = Loader(Numbered(7), 3, seed=5)
+    stream = [loader.batch(i)["label"][:, 0, 0].tolist() for i in (0, 1, 2, 3, 2, 4)]
+    assert [key for key in drawn if key[1] == 0] == [(5, 0, 0), (5, 0, 1), (5, 0, 2)]
+    orders = np.concatenate([fresh((5, 0, epoch)).permutation(7) for epoch in range(3)])
+    assert stream == [orders[3 * i : 3 * i + 3].tolist() for i in (0, 1, 2, 3, 2, 4)]
+    assert len(loader._orders) == 2  # of any number of epochs
+    loader.seed = 6
+    changed = loader.batch(0)["label"][:, 0, 0]
+    assert changed.tolist() == fresh((6, 0, 0)).permutation(7)[:3].tolist()
+
+
 def test_iteration_yields_the_batches_and_resumes_from_its_state():
     loader = Loader(SyntheticScenes(5, size=(20, 24)), 2, VARIED)
     seen = [batch for _, batch in zip(range(4), loader, strict=False)]

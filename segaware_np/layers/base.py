@@ -57,6 +57,10 @@ class Layer(ABC):
         self.training = False
         self.cache: Any = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle and a copy keep: all but what the last forward pass left."""
+        return vars(self) | {"cache": None}
+
     def initialize(  # noqa: B027  (most layers have nothing to draw)
         self, rng: np.random.Generator, dtype: np.dtype | str = "float32", xp: ModuleType = np
     ) -> None:
