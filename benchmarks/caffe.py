@@ -81,7 +81,7 @@ def measure(case: Case, threads: int) -> Cost:
 
 def peak() -> float:
     """Most memory that this process has had, MiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 

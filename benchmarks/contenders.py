@@ -307,7 +307,7 @@ def _repeat(task: Callable[[], Any]) -> list[float]:
 def _peak(task: Callable[[], Any]) -> float:
     """Most resident memory during a call, beyond what was there before, in bytes (Linux)."""
     task()  # what a library keeps from its first call on is not the task's
-    with open("/proc/self/clear_refs", "w") as file:
+    with open("/proc/self/clear_refs", "w", encoding="utf-8") as file:
         file.write("5")
     before = _resident("VmRSS")
     result = task()
@@ -317,6 +317,6 @@ def _peak(task: Callable[[], Any]) -> float:
 
 
 def _resident(name: str) -> float:
-    with open(f"/proc/{os.getpid()}/status") as file:
+    with open(f"/proc/{os.getpid()}/status", encoding="utf-8") as file:
         line = next(line for line in file if line.startswith(name))
     return 1024 * float(line.split()[1])

@@ -158,7 +158,7 @@ def _seconds(call: Any) -> float:
 
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
@@ -375,7 +375,7 @@ def main() -> None:
     lines += memory(options.threads, cases, libraries)
     lines += accuracy(cases[0])
     lines += growth(options.threads, options.rounds, options.output / "performance.png")
-    (options.output / "performance.md").write_text("\n".join(lines) + "\n")
+    (options.output / "performance.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"wrote {options.output / 'performance.md'}")
 
 

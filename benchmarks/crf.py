@@ -281,7 +281,7 @@ def measured(
     tiny = Sample(*(a[:32, :32] if a.dtype.kind in "iu" else a[..., :32, :32]
                     for a in sample[:4]), sample.seconds)
     labelled(method, parameters, tiny)  # loads the libraries
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak starts from here
     idle = memory("VmRSS")
     labelled(method, parameters, sample)
     peak = memory("VmHWM") - idle
@@ -306,7 +306,7 @@ def in_fresh_process(*arguments: Any) -> tuple[np.ndarray, float, float]:
 
 def memory(field: str) -> float:
     """A figure of this process, MiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
 
 

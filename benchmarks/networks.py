@@ -220,7 +220,7 @@ def profile(step: Step, threads: int, steps: int = 10) -> dict[str, float] | Non
         environment = {**os.environ, "SEGAWARE_NUM_THREADS": str(threads)}
         subprocess.run([*watch, "--", *repeat], env=environment, check=True, capture_output=True)
         counts: Counter[str] = Counter()
-        for line in samples.read_text().splitlines():
+        for line in samples.read_text(encoding="utf-8").splitlines():
             stack, count = line.rsplit(" ", 1)
             if place := _place(stack.split(";")):
                 counts[place] += int(count)

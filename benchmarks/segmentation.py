@@ -105,8 +105,8 @@ def train(folder: Path, arguments: list[str]) -> Run:
     record = folder / "cost.json"
     if not record.exists():
         cost = segaware("train", *arguments, "-o", str(folder), "--resume", "--quiet")
-        record.write_text(json.dumps(cost))
-    return {"model": str(folder / "model.npz"), **json.loads(record.read_text())}
+        record.write_text(json.dumps(cost), encoding="utf-8")
+    return {"model": str(folder / "model.npz"), **json.loads(record.read_text(encoding="utf-8"))}
 
 
 def evaluate(model: str, options: argparse.Namespace) -> Run:
@@ -118,7 +118,8 @@ def evaluate(model: str, options: argparse.Namespace) -> Run:
     with np.load(model) as weights:
         scales = [abs(float(weights[name])) for name in weights if name.endswith(".scale")]
         size = sum(weights[name].size for name in weights)
-    return {"scores": json.loads(report.read_text()), "scales": scales, "parameters": size}
+    scores = json.loads(report.read_text(encoding="utf-8"))
+    return {"scores": scores, "scales": scales, "parameters": size}
 
 
 def segaware(*arguments: str) -> dict[str, float]:

@@ -57,7 +57,8 @@ def kind(thing):
     return "autofunction" if inspect.isfunction(thing) else ""
 
 
-pages = re.findall(r"^   (segaware_np[\w.]*)$", (HERE / "reference.md").read_text(), re.M)
+REFERENCE = (HERE / "reference.md").read_text(encoding="utf-8")
+pages = re.findall(r"^   (segaware_np[\w.]*)$", REFERENCE, re.M)
 autosummary_context = {"exported": {module: exported(module) for module in pages}}
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True

@@ -78,12 +78,13 @@ LOSS = """
 layer { name: "loss" type: "SoftmaxWithLoss" bottom: "score" bottom: "label" top: "loss"
         loss_param { ignore_label: 255 } }
 """
-(folder / "train.prototxt").write_text(DATA + LABEL + BODY + LOSS)
-(folder / "deploy.prototxt").write_text(DATA + BODY)
+(folder / "train.prototxt").write_text(DATA + LABEL + BODY + LOSS, encoding="utf-8")
+(folder / "deploy.prototxt").write_text(DATA + BODY, encoding="utf-8")
 (folder / "solver.prototxt").write_text(
     f'train_net: "{folder / "train.prototxt"}" type: "Adam" base_lr: 0.002 lr_policy: "poly"\n'
     f"power: 0.9 momentum: 0.9 max_iter: {ITERATIONS} weight_decay: 0.0005 display: 20\n"
-    f'snapshot_prefix: "{folder / "scenes"}" random_seed: 1\n'
+    f'snapshot_prefix: "{folder / "scenes"}" random_seed: 1\n',
+    encoding="utf-8",
 )
 variables = {"BATCH": BATCH, "SIDE": SIDE}
 net = Net(folder / "deploy.prototxt", variables=variables)

@@ -28,7 +28,6 @@ _PACKAGES = {  # distribution: what it is for
     "matplotlib": "plot",
     "tqdm": "progress",
     "safetensors": "safetensors",
-    "protobuf": "caffe",
     "h5py": "caffe",
     "threadpoolctl": "fast",
 }

@@ -367,11 +367,11 @@ def _default_count() -> int:
 def _quota(root: Path = Path("/sys/fs/cgroup")) -> float:
     """Processors that the container (control group, version 2 or 1) may keep busy."""
     try:
-        quota, period = (root / "cpu.max").read_text().split()
+        quota, period = (root / "cpu.max").read_text(encoding="utf-8").split()
     except (OSError, ValueError):
         try:
-            quota = (root / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (root / "cpu/cpu.cfs_period_us").read_text().strip()
+            quota = (root / "cpu/cpu.cfs_quota_us").read_text(encoding="utf-8").strip()
+            period = (root / "cpu/cpu.cfs_period_us").read_text(encoding="utf-8").strip()
         except OSError:
             return float("inf")
     limited = quota.isdecimal() and period.isdecimal() and int(period) > 0  # "max", "-1": none

@@ -127,8 +127,8 @@ def source_code(source: str, element: str) -> str:
         If the folder of sources is neither in the package nor beside it.
     """
     folder = _folder()
-    common = (folder / "common.cuh").read_text().replace("#pragma once", "")
-    code = (folder / f"{source}.cu").read_text()
+    common = (folder / "common.cuh").read_text(encoding="utf-8").replace("#pragma once", "")
+    code = (folder / f"{source}.cu").read_text(encoding="utf-8")
     head, include, rest = code.partition('#include "common.cuh"')
     line = head.count("\n") + 1
     written_out = f'#line 1 "common.cuh"\n{common}\n#line {line} "{source}.cu"\n'

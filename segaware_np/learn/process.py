@@ -76,7 +76,7 @@ def check(file: str | os.PathLike[str], *, seconds: float = 10.0, megabytes: int
         ending, printed = _run(arguments, folder, seconds)
         if not target.exists():
             return Verdict(str(file), name, message=ending, printed=printed)
-        found = json.loads(target.read_text())
+        found = json.loads(target.read_text(encoding="utf-8"))
         if "error" in found:
             raise RuntimeError(f"the check of {file} failed:\n{found['error']}")
         return replace(Verdict(**found), file=str(file), printed=printed)

@@ -36,7 +36,8 @@ def quiet(really: bool = True) -> Iterator[None]:
     """Drop what is printed: once is enough."""
     with ExitStack() as stack:
         if really:
-            stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+            nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+            stack.enter_context(redirect_stdout(nowhere))
         yield
 
 

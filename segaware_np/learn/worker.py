@@ -24,7 +24,7 @@ def main(name: str, file: str, target: str, megabytes: str) -> None:
         found = asdict(examine(exercise, text, file))
     except Exception:  # no fault of the student: `check` raises it
         found = {"error": traceback.format_exc()}
-    Path(target).write_text(json.dumps(found))
+    Path(target).write_text(json.dumps(found), encoding="utf-8")
     sys.stdout.flush()
     os._exit(0)  # threads that the file has started do not hold it up
 
@@ -35,7 +35,7 @@ def limit_memory(more: int) -> None:
     if status.exists():
         import resource
 
-        now = int(status.read_text().split()[0]) * resource.getpagesize()
+        now = int(status.read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (now + more, now + more))
 
 

@@ -294,7 +294,7 @@ class RawModule:
     ) -> None:
         if backend != "nvrtc":
             raise ValueError(f"backend: the stand-in for CuPy knows nvrtc, got {backend!r}")
-        self._code = code if code is not None else Path(str(path)).read_text()
+        self._code = code if code is not None else Path(str(path)).read_text(encoding="utf-8")
         self._names, self._options = name_expressions or (), options
 
     def build(self, sanitize: str | None) -> Module:
