@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 from segaware_np.ops.mean_field import mean_field_forward
-from segaware_np.ops.position import position_image
-from segaware_np.ranges import FINITE, POSITIVE, check
+from segaware_np.ops.pieces import forward_in_pieces
+from segaware_np.ranges import COUNT, FINITE, POSITIVE, check
 from segaware_np.window import Window, check_window
 from segaware_np.xp import Array, array_module, check_array
 
@@ -63,7 +66,9 @@ def refine(
     Notes
     -----
     The defaults were good for street scenes of 240x180 pixels; for larger images enlarge the
-    dilation and `position` with them. Memory: two arrays of window.size * H * W numbers.
+    dilation and `position` with them. Masks take ``window.size * H * W`` numbers; where that is
+    more than the limit (`memory.set_mask_memory`), the picture is refined in pieces, to the same
+    result.
 
     Harley, Derpanis, Kokkinos (ICCV 2017), section 3.4.
 
@@ -90,19 +95,35 @@ def refine(
     check("weight", weight, FINITE)
     for name, value in (("position", position), ("colour", colour), ("contrast", contrast)):
         check(name, value, POSITIVE)
+    check("iterations", iterations, COUNT)
     xp, (h, w) = array_module(score), score.shape[1:]
-    features = [position_image((h, w), 1, score.dtype, xp)[0] / position]
+    if window.output_shape((h, w)) != (h, w):
+        raise ValueError(f"window: expected outputs as large as the input, got {window}")
+    column, row = xp.arange(w), xp.arange(h)[:, None]  # views: no numbers for each pixel
+    features = [(xp.broadcast_to(place, (1, h, w)), position) for place in (column, row)]
     if image is not None:
         check_array("image", image, (h, w, 3), kind="integer")
-        features.append(xp.moveaxis(xp.asarray(image, score.dtype), -1, 0) / colour)
+        array_module(score, image)
+        features.append((xp.moveaxis(image, -1, 0), colour))
     if embedding is not None:
         check_array("embedding", embedding, ("E", h, w), like=score)
-        features.append(embedding / contrast)
-    f = xp.concatenate(features).astype(score.dtype, copy=False)
-    identity = xp.eye(len(score), dtype=score.dtype)
-    unary = score[None]
+        features.append((embedding, contrast))
+    deviations = [deviation for _, deviation in features]
+    run = partial(_refine, deviations=deviations, weight=weight, iterations=iterations)
+    images = (score[None], *(feature[None] for feature, _ in features))
+    return forward_in_pieces(run, images, (window,), steps=iterations)[0][0]
+
+
+def _refine(
+    unary: Array, *features: Any, deviations: list[float], weight: float, iterations: int
+) -> tuple[Array, None]:
+    """The CRF on a piece: scores (1, C, H, W), features each (1, E, H, W), and the window."""
+    *parts, window = features
+    xp, dtype = array_module(unary), unary.dtype
+    scaled = [part.astype(dtype) / dtype.type(d) for part, d in zip(parts, deviations, strict=True)]
+    identity = xp.eye(unary.shape[1], dtype=dtype)
     q, _ = mean_field_forward(
-        unary, unary, f[None], None, None, identity, -weight * identity,
+        unary, unary, xp.concatenate(scaled, axis=1), None, None, identity, -weight * identity,
         window1=window, iterations=iterations,
-    )
-    return q[0]
+    )  # fmt: skip
+    return q, None

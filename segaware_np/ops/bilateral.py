@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 from segaware_np.ops.mask import LocalMaskCache, local_mask_backward, local_mask_forward
 from segaware_np.ops.masked_sum import MaskedSumCache, masked_sum_backward, masked_sum_forward
+from segaware_np.ops.pieces import PiecesCache, backward_in_pieces, forward_in_pieces
 from segaware_np.window import Window, check_window
 from segaware_np.xp import Array, check_array, needed
 
@@ -27,7 +29,7 @@ def bilateral_filter_forward(
     norm: str = "L2",
     remove_center: bool = False,
     remove_bounds: bool = True,
-) -> tuple[Array, BilateralCache]:
+) -> tuple[Array, BilateralCache | PiecesCache]:
     """Average every pixel with the neighbours whose embedding is like its own.
 
     ``y[n, c, p] = sum_k m[n, k, p] x[n, c, p + delta_k]``, ``m = softmax over k of (-s d)``:
@@ -73,26 +75,28 @@ def bilateral_filter_forward(
     check_array("x", x, ("N", "C", "H", "W"))
     check_window(window)
     check_array("embedding", embedding, (x.shape[0], "E", *x.shape[2:]), like=x)
-    m, mask = local_mask_forward(
-        embedding,
-        scale,
-        window,
-        normalized=True,
-        norm=norm,
-        remove_center=remove_center,
-        remove_bounds=remove_bounds,
-    )
-    y, total = masked_sum_forward(x, m, window)
-    return y, BilateralCache(mask, total)
+    measure = {"norm": norm, "remove_center": remove_center, "remove_bounds": remove_bounds}
+    run = partial(_bilateral, scale=scale, measure=measure)
+    return forward_in_pieces(run, (x, embedding), (window,))
 
 
 def bilateral_filter_backward(
-    dy: Array, cache: BilateralCache, need: Collection[str] = ALL
-) -> tuple[Array | None, Array | None, Array | None]:
+    dy: Array, cache: BilateralCache | PiecesCache, need: Collection[str] = ALL
+) -> tuple[Array | None, ...]:
     """Gradients ``(dx, dembedding, dscale)``; those not in `need` are None."""
     need = needed(need, ALL, True)
+    if isinstance(cache, PiecesCache):
+        return backward_in_pieces(dy, cache, partial(bilateral_filter_backward, need=need))
     outer = need & {"embedding", "scale"}
     dx, dmask = masked_sum_backward(dy, cache.sum, (need & {"x"}) | ({"mask"} if outer else set()))
     if dmask is None:
         return dx, None, None
     return dx, *local_mask_backward(dmask, cache.mask, outer)
+
+
+def _bilateral(
+    x: Array, embedding: Array, window: Window, *, scale: Array | float, measure: dict[str, Any]
+) -> tuple[Array, BilateralCache]:
+    m, mask = local_mask_forward(embedding, scale, window, normalized=True, **measure)
+    y, total = masked_sum_forward(x, m, window)
+    return y, BilateralCache(mask, total)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from segaware_np.dispatch import device_of, fast
 from segaware_np.ops.convolution import correlate, mix, mix_transposed
 from segaware_np.ops.mask import LocalMaskCache, local_mask_backward, local_mask_forward
 from segaware_np.ops.masked_sum import MaskedSumCache, masked_sum_backward, masked_sum_forward
+from segaware_np.ops.pieces import PiecesCache, backward_in_pieces, forward_in_pieces
 from segaware_np.ops.softmax import softmax_backward, softmax_forward
 from segaware_np.ranges import COUNT, check
 from segaware_np.window import Window, check_window
@@ -71,7 +73,7 @@ def mean_field_forward(
     scale2: float = 1.0,
     remove_center: Flags = (True, True),
     remove_bounds: Flags = (True, True),
-) -> tuple[Array, MeanFieldCache]:
+) -> tuple[Array, MeanFieldCache | PiecesCache]:
     """Refine scores by the opinions of the neighbours that look alike.
 
     Each iteration computes::
@@ -161,27 +163,24 @@ def mean_field_forward(
         weights.append(ws)
     for name, features, window, _ in given:
         _check_filter(name, features, window, unary)
-    pairs = zip(remove_center, remove_bounds, strict=True)
-    filters = tuple(_filter(*one[1:], *pair) for one, pair in zip(given, pairs, strict=False))
-
-    with device_of(unary):
-        mixers = _mixers(weights, wc)
-    q, steps = first_q, []
-    for _ in range(iterations):
-        p, _ = softmax_forward(q)
-        filtered = tuple(masked_sum_forward(p, f.mask, f.window)[0] for f in filters)
-        q = fast(mean_field_update, unary)(unary, filtered, mixers)
-        steps.append(Iteration(p, filtered))
-    return q, MeanFieldCache(filters, tuple(weights), wc, steps)
+    measures = [
+        {"scale": scale, "remove_center": center, "remove_bounds": bounds}
+        for (*_, scale), center, bounds in zip(given, remove_center, remove_bounds, strict=False)
+    ]
+    run = partial(_mean_field, measures=measures, weights=weights, wc=wc, iterations=iterations)
+    windows = tuple(window for _, _, window, _ in given)
+    return forward_in_pieces(run, (unary, first_q, f1, f2), windows, steps=iterations)
 
 
-def mean_field_backward(dq: Array, cache: MeanFieldCache) -> tuple[Array | None, ...]:
+def mean_field_backward(dq: Array, cache: MeanFieldCache | PiecesCache) -> tuple[Array | None, ...]:
     """Gradients ``(dunary, dfirst_q, df1, df2, dws, dwb, dwc)``, None where there was no input.
 
     Backwards through the iterations. What reaches the matrices is summed over them; so is what
     reaches the masks, and for these the sum over iterations is one over channels: those of all
     iterations, side by side, are the channels of one masked sum.
     """
+    if isinstance(cache, PiecesCache):
+        return backward_in_pieces(dq, cache, mean_field_backward)
     filters, weights, wc, steps = cache
     check_array("dq", dq, steps[-1].probability.shape, like=wc)
     with device_of(dq):
@@ -210,6 +209,32 @@ def mean_field_backward(dq: Array, cache: MeanFieldCache) -> tuple[Array | None,
         dwc = sum(d @ w.T for d, w in zip(dmixers, weights, strict=True))
         dwb, dws = [*(wc.T @ d for d in dmixers), None][:2]
         return dunary, dq, df1, df2, dws, dwb, dwc
+
+
+def _mean_field(
+    unary: Array,
+    first_q: Array,
+    f1: Array,
+    f2: Array | None,
+    *windows: Window,
+    measures: Sequence[dict[str, Any]],
+    weights: Sequence[Array],
+    wc: Array,
+    iterations: int,
+) -> tuple[Array, MeanFieldCache]:
+    filters = tuple(
+        _filter(features, window, **measure)
+        for features, window, measure in zip((f1, f2), windows, measures, strict=False)
+    )
+    with device_of(unary):
+        mixers = _mixers(weights, wc)
+    q, steps = first_q, []
+    for _ in range(iterations):
+        p, _ = softmax_forward(q)
+        filtered = tuple(masked_sum_forward(p, f.mask, f.window)[0] for f in filters)
+        q = fast(mean_field_update, unary)(unary, filtered, mixers)
+        steps.append(Iteration(p, filtered))
+    return q, MeanFieldCache(filters, tuple(weights), wc, steps)
 
 
 def _mixers(weights: Sequence[Array], compatibility: Array) -> list[Array]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
+from segaware_np.ops.convolution import check_filter
 from segaware_np.ops.mask import LocalMaskCache, local_mask_backward, local_mask_forward
+from segaware_np.ops.pieces import PiecesCache, backward_in_pieces, forward_in_pieces
 from segaware_np.ops.segaware_convolution import (
     SegawareConvolutionCache,
     segaware_convolution_backward,
@@ -34,7 +37,7 @@ def normalized_convolution_forward(
     norm: str = "L2",
     remove_center: bool = False,
     remove_bounds: bool = False,
-) -> tuple[Array, NormalizedConvolutionCache]:
+) -> tuple[Array, NormalizedConvolutionCache | PiecesCache]:
     """Convolution whose windows are weighted by a softmax over embedding distances.
 
     ``y[n, o, p] = b[o] + sum_{c, k} W[o, c, k] m[n, k, p] x[n, c, p + delta_k]`` with
@@ -84,26 +87,22 @@ def normalized_convolution_forward(
     check_array("x", x, ("N", "C", "H", "W"))
     check_window(window)
     check_array("embedding", embedding, (x.shape[0], "E", *x.shape[2:]), like=x)
-    m, mask = local_mask_forward(
-        embedding,
-        scale,
-        window,
-        normalized=True,
-        norm=norm,
-        remove_center=remove_center,
-        remove_bounds=remove_bounds,
-    )
-    y, convolution = segaware_convolution_forward(x, m, weight, bias, window=window, groups=groups)
-    return y, NormalizedConvolutionCache(mask, convolution)
+    check_filter(x.shape[1], x, weight, bias, window.kernel, groups)
+    measure = {"norm": norm, "remove_center": remove_center, "remove_bounds": remove_bounds}
+    filters = {"weight": weight, "bias": bias, "groups": groups}
+    run = partial(_normalized_convolution, scale=scale, measure=measure, filters=filters)
+    return forward_in_pieces(run, (x, embedding), (window,))
 
 
 def normalized_convolution_backward(
-    dy: Array, cache: NormalizedConvolutionCache, need: Collection[str] = ALL
-) -> tuple[Array | None, Array | None, Array | None, Array | None, Array | None]:
+    dy: Array, cache: NormalizedConvolutionCache | PiecesCache, need: Collection[str] = ALL
+) -> tuple[Array | None, ...]:
     """Gradients ``(dx, dembedding, dweight, dbias, dscale)``; those not in `need` are None.
 
     The chain backwards: convolution, mask.
     """
+    if isinstance(cache, PiecesCache):
+        return backward_in_pieces(dy, cache, partial(normalized_convolution_backward, need=need))
     need = needed(need, ALL, cache.convolution.has_bias)
     inner, outer = need & {"x", "weight", "bias"}, need & {"embedding", "scale"}
     dx, dmask, dweight, dbias = segaware_convolution_backward(
@@ -113,3 +112,17 @@ def normalized_convolution_backward(
         return dx, None, dweight, dbias, None
     dembedding, dscale = local_mask_backward(dmask, cache.mask, outer)
     return dx, dembedding, dweight, dbias, dscale
+
+
+def _normalized_convolution(
+    x: Array,
+    embedding: Array,
+    window: Window,
+    *,
+    scale: Array | float,
+    measure: dict[str, Any],
+    filters: dict[str, Any],
+) -> tuple[Array, NormalizedConvolutionCache]:
+    m, mask = local_mask_forward(embedding, scale, window, normalized=True, **measure)
+    y, convolution = segaware_convolution_forward(x, m, window=window, **filters)
+    return y, NormalizedConvolutionCache(mask, convolution)

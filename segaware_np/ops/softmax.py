@@ -158,9 +158,7 @@ def softmax_cross_entropy_forward(
         valid = xp.ones(labels.shape, bool) if ignore_label is None else labels != ignore_label
     if xp is np and (wrong := labels[valid & ((labels < 0) | (labels >= channels))]).size:
         also = "" if ignore_label is None else f" or the ignore label {ignore_label}"
-        raise ValueError(
-            f"labels: expected classes 0 to {channels - 1}{also}, got {wrong.flat[0]}"
-        )
+        raise ValueError(f"labels: expected classes 0 to {channels - 1}{also}, got {wrong.flat[0]}")
 
     probability, nll = fast(cross_entropy, score)(score, labels)
     with device_of(score):
