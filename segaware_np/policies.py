@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import exp
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from segaware_np.ranges import COUNT, FINITE, NOT_NEGATIVE, check, check_options, option
 
@@ -194,3 +194,43 @@ class Sigmoid(Fixed):
         x = self.gamma * (iteration - self.size)
         e = exp(-abs(x))  # of a negative number, so that it cannot overflow
         return self.lr * (1 if x >= 0 else e) / (1 + e)
+
+
+NAMES: dict[str, type[Fixed]] = {  # as Caffe calls them
+    "fixed": Fixed,
+    "step": Step,
+    "multistep": MultiStep,
+    "exp": Exponential,
+    "inv": Inverse,
+    "poly": Polynomial,
+    "sigmoid": Sigmoid,
+}
+
+
+def named(name: str, **options: Any) -> Policy:
+    """Make a policy by Caffe's name of it.
+
+    Parameters
+    ----------
+    name : {"fixed", "step", "multistep", "exp", "inv", "poly", "sigmoid"}
+    **options
+        Arguments of all policies, of which it takes its own.
+
+    Returns
+    -------
+    callable
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no such policy, or an option of its own is missing or out of its range.
+
+    Examples
+    --------
+    >>> named("step", lr=1.0, gamma=0.5, size=10, power=2.0)
+    Step(lr=1.0, gamma=0.5, size=10)
+    """
+    if name not in NAMES:
+        raise ValueError(f"name: expected one of {', '.join(NAMES)}, got {name!r}")
+    own = {field.name for field in fields(NAMES[name])}
+    return NAMES[name](**{key: value for key, value in options.items() if key in own})

@@ -385,6 +385,17 @@ def test_options_without_a_use(capsys, data, model, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_images_of_unlike_sizes_are_refused_before_the_training(capsys, data, tmp_path):
+    write_image(tmp_path / "a.png", np.zeros((8, 9, 3), np.uint8))
+    write_labels(tmp_path / "b.png", np.zeros((8, 9), int))
+    (tmp_path / "list.txt").write_text(f"{data}/images/0.png {data}/labels/0.png\na.png b.png\n")
+    train = ["train", tmp_path / "list.txt", "-o", tmp_path / "run", *SMALL, *SHORT]
+    text = fails(capsys, *train)
+    assert "--crop: expected a size, for the images differ: [(8, 9), (20, 24)]" in text
+    assert not (tmp_path / "run").exists()
+    run(capsys, *train, "--crop", 8)
+
+
 def test_a_diverging_run_gets_advice(capsys, data, tmp_path):
     with warnings.catch_warnings(record=True) as noise:
         text = fails(capsys, "train", data, "-o", tmp_path, *SMALL, *SHORT, "--lr", "1e30")

@@ -354,6 +354,18 @@ def test_epochs_differ_in_order():
     assert not same(loader.batch(0), loader.batch(1))
 
 
+def test_an_image_that_is_none_is_named():
+    class Odd(Numbered):
+        def __getitem__(self, index):
+            image, labels = super().__getitem__(index)
+            return image, labels[:-1] if index == 2 else labels
+
+    loader = Loader(Odd(4), 1, shuffle=False)
+    assert loader.batch(1)
+    with pytest.raises(ValueError, match=r"^dataset\[2\]: labels: expected shape"):
+        loader.batch(2)
+
+
 def test_the_order_of_an_epoch_is_drawn_once(monkeypatch):
     drawn, fresh = [], np.random.default_rng
     monkeypatch.setattr(np.random, "default_rng", lambda key: drawn.append(key) or fresh(key))

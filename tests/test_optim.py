@@ -19,6 +19,7 @@ from segaware_np.policies import (
     Polynomial,
     Sigmoid,
     Step,
+    named,
 )
 
 SOLVERS = [SGD, Nesterov, AdaGrad, RMSProp, AdaDelta, Adam]
@@ -319,6 +320,30 @@ def test_bad_arguments(call, error, message):
         return
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [
+        ("fixed", Fixed(0.5)),
+        ("step", Step(0.5, 0.1, 7)),
+        ("multistep", MultiStep(0.5, 0.1, (3, 9))),
+        ("exp", Exponential(0.5, 0.1)),
+        ("inv", Inverse(0.5, 0.1, 2.0)),
+        ("poly", Polynomial(0.5, 100, 2.0)),
+        ("sigmoid", Sigmoid(0.5, 0.1, 7)),
+    ],
+)
+def test_policies_by_name(name, policy):
+    options = dict(lr=0.5, gamma=0.1, power=2.0, size=7, steps=(3, 9), iterations=100)
+    assert named(name, **options) == policy
+
+
+def test_a_policy_that_does_not_exist():
+    with pytest.raises(ValueError, match="name: expected one of fixed, step, .*, got 'cosine'"):
+        named("cosine", lr=1.0)
+    with pytest.raises(TypeError, match="gamma"):
+        named("exp", lr=1.0)
 
 
 def test_solvers_need_no_layers():

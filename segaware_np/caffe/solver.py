@@ -338,21 +338,14 @@ def _check(param: Message) -> None:
 
 
 def _policy(param: Message) -> policies.Policy:
-    lr, gamma, power = param.base_lr, param.gamma, param.power
-    makers: dict[str, Callable[[], policies.Policy]] = {
-        "fixed": lambda: policies.Fixed(lr),
-        "step": lambda: policies.Step(lr, gamma, param.stepsize),
-        "exp": lambda: policies.Exponential(lr, gamma),
-        "inv": lambda: policies.Inverse(lr, gamma, power),
-        "multistep": lambda: policies.MultiStep(lr, gamma, tuple(param.stepvalue)),
-        "poly": lambda: policies.Polynomial(lr, param.max_iter, power),
-        "sigmoid": lambda: policies.Sigmoid(lr, gamma, param.stepsize),
-    }
-    if param.lr_policy not in makers:
-        raise param.error(f"lr_policy: expected one of {', '.join(makers)}, "
+    if param.lr_policy not in policies.NAMES:
+        raise param.error(f"lr_policy: expected one of {', '.join(policies.NAMES)}, "
                           f"got {param.lr_policy!r}")
     try:
-        return makers[param.lr_policy]()
+        return policies.named(
+            param.lr_policy, lr=param.base_lr, gamma=param.gamma, power=param.power,
+            size=param.stepsize, steps=tuple(param.stepvalue), iterations=param.max_iter,
+        )
     except (TypeError, ValueError) as error:
         raise param.error(f"lr_policy {param.lr_policy!r}: {error}") from None
 

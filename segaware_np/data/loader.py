@@ -85,8 +85,8 @@ class Loader:
 
         Raises
         ------
-        ValueError
-            If ``index`` is negative, or the images of the batch differ in size.
+        TypeError, ValueError
+            If ``index`` is negative, the images of the batch differ in size, or one is no image.
         OSError, FormatError
             If a file cannot be read.
         """
@@ -110,7 +110,12 @@ class Loader:
         if self.shuffle:
             position = int(self._order(epoch)[position])
         rng = np.random.default_rng((self.seed, _AUGMENT, number))
-        return self.augmentation(*self.dataset[position], rng)
+        image, labels = self.dataset[position]
+        try:
+            return self.augmentation(image, labels, rng)
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"dataset[{position}]: {error}") from error
 
     def _order(self, epoch: int) -> np.ndarray:
         """Of an epoch; kept for the last two, as a batch may span the end of one."""
