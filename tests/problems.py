@@ -82,12 +82,16 @@ class Problem:
         return found.astype(self.pick("u1", "i2", "i4", "i8"))  # kernels do not know all of them
 
     def pooling(self) -> tuple[Window, np.ndarray]:
-        """A window that is larger than its padding, and an image with a pixel in all of them."""
+        """A window that is larger than its padding, and an image with a pixel in all of them.
+
+        Perhaps an image as small as the stride allows: then the window is larger.
+        """
         w = self.window
         pad = tuple(min(p, k - 1) for p, k in zip(w.pad, w.kernel, strict=True))
-        spans = (d * (k - 1) + 1 for k, d in zip(w.kernel, w.dilation, strict=True))
+        axes = zip(w.kernel, w.stride, pad, w.dilation, strict=True)
+        least = [max(d * (k - 1) + 2 - s - 2 * p, d, 1) for k, s, p, d in axes]
         n, c, *size = self.geometry.image(self.channels)
-        size = [max(sides) for sides in zip(size, spans, w.dilation, strict=True)]
+        size = self.pick(least, [max(sides) for sides in zip(size, least, strict=True)])
         return Window(w.kernel, w.stride, pad, w.dilation), self.apart(n, c, *size)
 
 

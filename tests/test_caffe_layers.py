@@ -237,6 +237,16 @@ def test_neurons(type_: str, options: str, formula: Any) -> None:
     np.testing.assert_allclose(run(type_, options, V), want, 1e-6)  # options have 32 bits
 
 
+def test_pooling_windows_larger_than_the_image() -> None:
+    """By the formula with ceil a 3x3 window of stride 2 goes once on 2x2 pixels."""
+    x = np.array([[[[1.0, 2.0], [3.0, 6.0]]]])
+    for kind, want in (("MAX", 6), ("AVE", 3)):
+        y = run("Pooling", f"pooling_param {{ pool: {kind} kernel_size: 3 stride: 2 }}", x)
+        assert y.tolist() == [[[[want]]]]
+    with pytest.raises(FormatError, match="spans 3 pixels, more than the padded height 2"):
+        run("Pooling", "pooling_param { kernel_size: 3 stride: 1 }", x)
+
+
 def test_lrn() -> None:
     x = RNG.normal(size=(2, 5, 4, 3))
     y = run("LRN", "lrn_param { local_size: 3 alpha: 0.5 beta: 2 k: 3 }", x)

@@ -54,16 +54,18 @@ def pooled_shape(shape: Pair, window: Window) -> Pair:
 
     ``ceil((in + 2 pad - (dilation (kernel - 1) + 1)) / stride) + 1``, less a last window that
     would start behind the image (in its padding, or where the stride is larger than the kernel).
+    A kernel larger than the image sees all of it, if the stride reaches as far.
 
     Raises
     ------
     ValueError
-        If the padding is not smaller than the kernel, or the kernel larger than the padded image.
+        If the padding is not smaller than the kernel, or there is no window.
     """
     if any(p >= k for p, k in zip(window.pad, window.kernel, strict=True)):
         raise ValueError(f"window: expected pad < kernel, got {window.pad} and {window.kernel}")
-    window.output_shape(shape)
     rows, columns = (_pooled(axis) for axis in window.axes(shape))
+    if min(rows, columns) < 1:
+        window.output_shape(shape)  # raises: it says what does not fit
     return rows, columns
 
 
