@@ -47,6 +47,55 @@ def test_floats_have_single_precision() -> None:
     assert read("gamma: 1e99", "SolverParameter").gamma == float("inf")
 
 
+def test_enumerations_by_number() -> None:
+    """As protocol buffers' own reader takes them; the numbers are those of caffe.proto."""
+    layer = read("""layer {
+        pooling_param { pool: 1 } eltwise_param { operation: 2 } reduction_param { operation: 4 }
+        hinge_loss_param { norm: 2 } lrn_param { norm_region: 1 } phase: 0
+        image_data_param { label_type: 2 } loss_param { normalization: 3 }
+        channel_reduce_param { operation: 0x0 } include { phase: 1 } param { share_mode: 1 }
+        norm_conv_meanfield_param { norm: 2 norm: 1 compatibility_mode: 0 }
+    }""").layer[0]
+    assert layer.pooling_param.pool == "AVE" and layer.eltwise_param.operation == "MAX"
+    assert layer.reduction_param.operation == "MEAN" and layer.hinge_loss_param.norm == "L2"
+    assert layer.lrn_param.norm_region == "WITHIN_CHANNEL" and layer.phase == "TRAIN"
+    assert layer.image_data_param.label_type == "PIXEL" and layer.include[0].phase == "TEST"
+    assert layer.loss_param.normalization == "NONE" and layer.param[0].share_mode == "PERMISSIVE"
+    assert layer.channel_reduce_param.operation == "SUM"
+    assert layer.norm_conv_meanfield_param.norm == ["L2", "L1"]
+    assert read("layer { norm_conv_meanfield_param { compatibility_mode: POTTS } }")
+    solver = read("solver_mode: 0 snapshot_format: 1 solver_type: 5", "SolverParameter")
+    assert (solver.solver_mode, solver.snapshot_format, solver.solver_type) == (
+        "CPU", "BINARYPROTO", "ADAM")
+    for wrong in ("pooling_param { pool: 3 }", "hinge_loss_param { norm: 0 }",
+                  "reduction_param { operation: 0 }", "pooling_param { pool: -1 }",
+                  "pooling_param { pool: 1.0 }", 'pooling_param { pool: "MAX" }'):
+        with pytest.raises(FormatError, match="expected one of"):
+            read(f"layer {{ {wrong} }}")
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    text = 'name: "a"\nlayer { name: "\u00e9" }\n'
+    for encoding in ("utf-8-sig", "utf-16"):
+        (tmp_path / "net.prototxt").write_text(text, encoding)
+        assert read_text(tmp_path / "net.prototxt")[0] == text
+    assert read_text("\ufeff" + text)[0] == text
+
+
+@pytest.mark.parametrize(
+    ("field", "hint"),
+    [("bn_param", None), ("densecrf_param", None), ("crf_param", None), ("unpooling_param", None),
+     ("upsample_param", None), ("batchnorm_param", "batch_norm_param"),
+     ("convolutoin_param", "convolution_param"), ("reshape_parm", "reshape_param"),
+     ("botom", "bottom")],
+)
+def test_a_forks_field_is_not_taken_for_a_slip_of_the_pen(field: str, hint: str | None) -> None:
+    message = f"did you mean {hint}" if hint else r"\(of another fork of Caffe\?\)"
+    with pytest.raises(FormatError, match=f"no field '{field}'.*{message}") as found:
+        read(f"layer {{ {field} {{ }} }}")
+    assert hint or "did you mean" not in str(found.value)
+
+
 def test_every_type_is_described() -> None:
     scalars = {"int", "uint", "float", "bool", "str", "raw"}
     for name, fields in MESSAGES.items():

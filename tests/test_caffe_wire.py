@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from segaware_np.caffe import Net
 from segaware_np.caffe.formats.wire import (
     LayerWeights,
     SolverState,
@@ -103,6 +104,31 @@ def test_older_spellings(tmp_path: Path) -> None:
     np.testing.assert_array_equal(c.blobs[0].ravel(), range(6))
     mean = read_blob(save(tmp_path / "b", SHAPE + field(5, FLOATS[:12]) + field(5, FLOATS[12:])))
     np.testing.assert_array_equal(mean.ravel(), range(6))  # packed in two pieces
+
+
+def test_a_blob_that_keeps_nothing_is_empty(tmp_path: Path) -> None:
+    """Some layers store one; it must not stop the others."""
+    none = field(7, field(1, b"\x00"))  # a shape of one axis of no pixels
+    for blob in (b"", none, none + field(5, b""), field(5, b""), number(1, 0)):
+        data = field(100, field(1, b"odd") + field(7, blob))
+        data += field(100, field(1, b"c") + field(7, SHAPE + field(5, FLOATS)))
+        odd, c = read_caffemodel(save(tmp_path / "m.caffemodel", data))
+        assert odd.blobs[0].size == 0
+        np.testing.assert_array_equal(c.blobs[0].ravel(), range(6))
+        net = Net('input: "x" input_shape { dim: 1 dim: 3 } layer { name: "c" type: "InnerProduct" '
+                  'bottom: "x" top: "y" inner_product_param { num_output: 2 bias_term: false } }')
+        with pytest.warns(UserWarning, match="left out, .*: 'odd'"):
+            assert net.copy_from(tmp_path / "m.caffemodel") == ["c"]
+
+
+def test_files_of_another_kind_are_called_by_their_name(tmp_path: Path) -> None:
+    for data, message in (
+        (b"\x89HDF\r\n\x1a\n" + bytes(99), "got an HDF5 file"),
+        (b"PK\x03\x04" + bytes(99), "got a zip archive"),
+        (field(100, field(7, SHAPE + number(10, 2) + field(12, bytes(12)))), "arrays in raw_data"),
+    ):
+        with pytest.raises(FormatError, match=message):
+            read_caffemodel(save(tmp_path / "weights.caffemodel.h5", data))
 
 
 def test_solverstate_round_trip(tmp_path: Path) -> None:

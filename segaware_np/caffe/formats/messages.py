@@ -208,9 +208,9 @@ HDF5DataParameter
   batch_size uint
   shuffle bool
 HingeLossParameter
-  norm L1|L2 L1
+  norm L1=1|L2 L1
 Im2distParameter
-  norm L1|L2 L2
+  norm L1=1|L2 L2
   remove_center bool
   remove_bounds bool
 Im2parityParameter
@@ -254,12 +254,12 @@ LRNParameter
   engine DEFAULT|CAFFE|CUDNN
 NormConvParameter
   scale_term bool true
-  norm L1|L2 L2
+  norm L1=1|L2 L2
   scale_filler FillerParameter
   remove_center bool
   remove_bounds bool
 NormConvMeanfieldParameter
-  compatibility_mode POTTS
+  compatibility_mode POTTS=0
   threshold float
   num_iterations uint 1
   spatial_filter_weight float 1
@@ -267,7 +267,7 @@ NormConvMeanfieldParameter
   forced_spatial_filter_weight float
   forced_bilateral_filter_weight float
   iter_multiplier float 1
-  norm L1|L2*
+  norm L1=1|L2*
   scale_term bool*
   scale float*
   remove_center bool*
@@ -302,7 +302,7 @@ PReLUParameter
   filler FillerParameter
   channel_shared bool
 ReductionParameter
-  operation SUM|ASUM|SUMSQ|MEAN
+  operation SUM=1|ASUM|SUMSQ|MEAN
   axis int 0
   coeff float 1
 ReLUParameter

@@ -2,15 +2,16 @@
 
 One line a field: ``name type default``, where ``type`` is ``int``, ``uint`` (at least 0),
 ``float``, ``bool``, ``str``, the name of a message, or the members of an enumeration joined by
-``|``; a ``*`` behind it means that the field may be repeated. Fields that this library reads and
-need not act on (which engine computes, how a device is chosen) stand here too; a name that does
-not is an error.
+``|``, numbered from 0 or from what the first one says (``L1=1|L2``); a ``*`` behind it means that
+the field may be repeated. Fields that this library reads and need not act on (which engine
+computes, how a device is chosen) stand here too; a name that does not is an error.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,7 +55,17 @@ def _default(type_: str, words: list[str]) -> Any:
     if type_ in _SCALARS:
         zero, _ = _SCALARS[type_]
         return type(zero)(words[0]) if words else zero
-    return words[0] if words else (type_.split("|")[0] if "|" in type_ else None)
+    return words[0] if words else next(iter(_members(type_)), None)
+
+
+@cache
+def _members(type_: str) -> dict[str, int]:
+    """The members of an enumeration and their numbers; none of another type."""
+    if not {"|", "="}.intersection(type_):
+        return {}
+    first, *others = type_.split("|")
+    name, _, start = first.partition("=")
+    return {member: number for number, member in enumerate([name, *others], int(start or 0))}
 
 
 MESSAGES = _read_description(DESCRIPTION)
@@ -137,9 +148,17 @@ def _bind(fields: list[Field], message: Message, faults: list[str]) -> Message:
 
 
 def _unknown(field: Field, type_: str) -> str:
-    near = difflib.get_close_matches(field.name, MESSAGES[type_], 1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return f"line {field.line}: {type_} has no field {field.name!r}{hint}"
+    return f"line {field.line}: {type_} has no field {field.name!r}{_hint(field.name, type_)}"
+
+
+def _hint(name: str, type_: str) -> str:
+    """What may have been meant: a slip of the pen begins right, a fork's own layer does not."""
+    stems = {known.removesuffix("_param"): known for known in MESSAGES[type_]
+             if known[0] == name[0]}
+    near = difflib.get_close_matches(name.removesuffix("_param"), stems, 1, 0.7)
+    if near:
+        return f"; did you mean {stems[near[0]]}?"
+    return " (of another fork of Caffe?)" * name.endswith("_param")
 
 
 def _value(field: Field, type_: str, source: str, faults: list[str]) -> Any:
@@ -167,10 +186,11 @@ def _scalar(token: Token, type_: str) -> Any:
             return number
     if type_ == "float" and (token.kind == "number" or text in ("inf", "infinity", "nan")):
         return _float(text)
-    if "|" in type_:
-        members = type_.split("|")
-        if text in members and token.kind == "name":
-            return text
+    members = _members(type_)
+    if token.kind == "name" and text in members:
+        return text
+    if token.kind == "number" and _integer(text) in members.values():
+        return next(name for name, number in members.items() if number == _integer(text))
     raise ValueError(f"expected {_words(type_)}, got {text!r}")
 
 
@@ -192,4 +212,4 @@ def _float(text: str) -> float:
 
 
 def _words(type_: str) -> str:
-    return _SCALARS[type_][1] if type_ in _SCALARS else "one of " + ", ".join(type_.split("|"))
+    return _SCALARS[type_][1] if type_ in _SCALARS else "one of " + ", ".join(_members(type_))

@@ -65,7 +65,7 @@ def read_text(path_or_text: str | os.PathLike[str]) -> tuple[str, str]:
     if isinstance(path_or_text, str):
         is_file = "\n" not in path_or_text and len(path_or_text) < 4096 and _exists(path_or_text)
         if not is_file and re.search(r"[\n{:]", path_or_text):
-            return path_or_text, "text"
+            return path_or_text.removeprefix("\ufeff"), "text"
     path = Path(path_or_text)
     if not _exists(path):
         raise FileNotFoundError(f"no such file: {path}")

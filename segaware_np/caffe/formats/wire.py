@@ -22,6 +22,10 @@ from segaware_np.files import FormatError, atomic_write, check_file
 
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
 _MAX_AXES = 32  # as Caffe's
+_OTHERS = {  # by their first bytes
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file (snapshot_format: BINARYPROTO makes the other kind)",
+    b"PK\x03\x04": "a zip archive (arrays of NumPy are read from files named .npz)",
+}
 
 Value: TypeAlias = int | memoryview
 
@@ -148,6 +152,13 @@ def _read_blob(data: memoryview, path: str | os.PathLike[str]) -> np.ndarray:
             shape = _read_shape(_message(value, path), path)
         elif number in (5, 8):
             _collect(pieces["<f4" if number == 5 else "<f8"], value, 4 if number == 5 else 8)
+        elif number == 12:
+            raise FormatError(f"{path}: arrays in raw_data, as NVIDIA's Caffe writes them, are not "
+                              "read: store them as data or double_data")
+    if shape is None and old:
+        shape = [old.get(number, 0) for number in (1, 2, 3, 4)]
+    if not any(map(len, (*pieces["<f4"], *pieces["<f8"]))) and not math.prod(shape or [0]):
+        return np.zeros(0, np.float32)  # a layer that keeps nothing
     if bool(pieces["<f4"]) == bool(pieces["<f8"]):
         raise FormatError(f"{path}: an array without numbers, or in two precisions")
     kind = "<f4" if pieces["<f4"] else "<f8"
@@ -156,7 +167,7 @@ def _read_blob(data: memoryview, path: str | os.PathLike[str]) -> np.ndarray:
         raise FormatError(f"{path}: an array is empty, or cut off in the middle of a number")
     array = np.frombuffer(raw, kind)
     if shape is None:
-        shape = [old.get(number, 0) for number in (1, 2, 3, 4)] if old else [array.size]
+        shape = [array.size]
     if any(d < 0 for d in shape) or math.prod(shape) != array.size:
         raise FormatError(f"{path}: {array.size} numbers do not make an array of shape {shape}")
     return array.reshape(shape).astype(array.dtype.newbyteorder("="))
@@ -203,7 +214,11 @@ def _load(path: str | os.PathLike[str]) -> memoryview:
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")
     check_file(path)
-    return memoryview(path.read_bytes())
+    data = memoryview(path.read_bytes())
+    for magic, kind in _OTHERS.items():
+        if data[: len(magic)] == magic:
+            raise FormatError(f"{path}: expected one of Caffe's protocol-buffer files, got {kind}")
+    return data
 
 
 def _store(path: str | os.PathLike[str], parts: list[bytes]) -> None:
