@@ -105,6 +105,27 @@ def test_lists_whose_labels_do_not_count(pairs: Path) -> None:
     assert Net(text.replace("IMAGE", "NONE").replace("batch_size: 2", "")).forward()["data"].any()
 
 
+def test_names_without_a_root_begin_here_or_beside_the_list(
+    pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pairs / "lists").mkdir()
+    layer = ('layer {{ name: "d" type: "{}" top: "x" top: "l" '
+             'image_data_param {{ source: "{}" }} }}')
+    for type_, line in (("ImageData", "i1.png 3"), ("ImageSegData", "i1.png l1.png"),
+                        ("ImageData", "i1.png\t3"), ("ImageSegData", f"{pairs}/i1.png l1.png")):
+        for folder in ("lists", "."):
+            (pairs / folder / "some.txt").write_text("\ufeff" + line + "\n", "utf-8")
+            if "/" in line and folder == "lists":
+                continue
+            for here in (pairs, pairs / "lists") if folder == "." else (pairs,):
+                monkeypatch.chdir(here)
+                out = Net(layer.format(type_, pairs / folder / "some.txt")).forward()
+                assert out["l"].ravel()[9 if "l1" in line else 0] == (1 if "l1" in line else 3)
+    (pairs / "some.txt").write_text("i1.png 3\n\nnone.png 3\n")
+    with pytest.raises(FileNotFoundError, match="some.txt:3: no such file: .*none.png"):
+        Net(layer.format("ImageData", pairs / "some.txt"))
+
+
 def pattern(pairs: Path) -> tuple[np.ndarray, str]:
     """Make all pictures the same, with something to see, and give the layer for them."""
     rng = np.random.default_rng(0)

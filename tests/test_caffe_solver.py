@@ -167,7 +167,7 @@ def test_the_old_name_of_the_type() -> None:
          "test_iter 0: there is no test net"),
         ('base_lr: 1 lr_policy: "fixed" test_iter: 3', "test_iter needs a test_interval"),
         ('base_lr: 1 lr_policy: "fixed" test_net: "a"', "expected one for each of 1 test nets"),
-        ('base_lr: 1 lr_policy: "fixed" test_iter: 0', "test_iter: expected at least 1, got 0"),
+        ('base_lr: 1 lr_policy: "fixed" test_iter: -1', "test_iter: expected at least 0, got -1"),
         ('base_lr: 1 lr_policy: "fixed" iter_size: 0', "iter_size: expected at least 1, got 0"),
         ('base_lr: 1 lr_policy: "fixed" max_iter: -1', "max_iter: expected at least 0, got -1"),
     ],
@@ -209,6 +209,14 @@ def test_files_and_the_whole_run(tmp_path: Path) -> None:
     again.restore(tmp_path / "s_iter_4")
     again.step(1)
     assert parameters(again) == parameters(solver)
+
+
+def test_no_tests_are_no_test_net() -> None:
+    """HED's solver says so, with a network that has no test phase."""
+    for more in ("test_iter: 0 test_interval: 1", "test_iter: 0"):
+        solver = make("SGD", more)
+        solver.step(2, Feed())
+        assert solver.test_nets == [] and solver.iteration == 2
 
 
 def test_restoring_what_does_not_fit(tmp_path: Path) -> None:

@@ -98,7 +98,8 @@ class Solver:
         options = {"variables": variables, "dtype": dtype, "xp": xp, "fuse": fuse,
                    "crop": crop, "seed": max(self.param.random_seed, 0)}
         self.net = net or self._train_net(options)
-        self.test_nets = [self._test_net(i, net, options) for i in range(len(self.param.test_iter))]
+        tests = len(self.param.test_iter) * any(self.param.test_iter)  # test_iter: 0 is no test
+        self.test_nets = [self._test_net(i, net, options) for i in range(tests)]
         self._optimizer = _optimizer(self.param, self.net)
         self.loss = 0.0
         self._losses: deque[float] = deque(maxlen=self.param.average_loss)
@@ -327,9 +328,9 @@ def _check(param: Message) -> None:
     for field, bound in least.items():
         if getattr(param, field) < bound:
             raise param.error(f"{field}: expected at least {bound}, got {getattr(param, field)}")
-    if min(param.test_iter, default=1) < 1:
-        raise param.error(f"test_iter: expected at least 1, got {min(param.test_iter)}")
-    if param.test_iter and not param.test_interval:
+    if min(param.test_iter, default=0) < 0:
+        raise param.error(f"test_iter: expected at least 0, got {min(param.test_iter)}")
+    if any(param.test_iter) and not param.test_interval:
         raise param.error("test_iter needs a test_interval")
     nets = len(param.test_net) + len(param.test_net_param)
     if nets > len(param.test_iter):

@@ -7,17 +7,15 @@ that a run which is stopped and resumed goes through the same batches.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from segaware_np.caffe.blobs import Shape
 from segaware_np.caffe.fillers import fill
-from segaware_np.caffe.formats.text import read_text
 from segaware_np.caffe.layers.base import Layer, check_shape, layer_type
 from segaware_np.extras import require
-from segaware_np.files import check_file
+from segaware_np.files import check_file, read_text
 from segaware_np.xp import Array
 
 
@@ -82,7 +80,7 @@ class HDF5Data(Source):
 
     def _read(self) -> list[np.ndarray]:
         h5py = require("h5py", extra="caffe")
-        files = read_text(Path(self.param.source))[0].split()
+        files = read_text(self.param.source).split()
         parts: list[list[np.ndarray]] = [[] for _ in self.spec.top]
         path = self.param.source
         try:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from segaware_np.caffe.blobs import Shape
-from segaware_np.caffe.formats.text import read_text
 from segaware_np.caffe.formats.wire import read_blob
 from segaware_np.caffe.layers.base import layer_type
 from segaware_np.caffe.layers.data import Source
 from segaware_np.data import Augmentation, PairList
-from segaware_np.files import FormatError
+from segaware_np.files import FormatError, read_text
 from segaware_np.images import read_image
 
 _IGNORED = 255  # the label of pixels beyond the picture, and of pictures without labels
@@ -76,7 +76,13 @@ class ImageList(Source):
         return self._names
 
     def read_list(self) -> Any:
-        return PairList(self.param.source, self.param.root_folder or None)
+        return PairList(self.param.source, self.param.root_folder or self._here())
+
+    def _here(self) -> str | None:
+        """The current folder if names begin there, as in Caffe; else they do beside the list."""
+        line = read_text(self.param.source).strip().partition("\n")[0]
+        first = Path(line.split("\t" if "\t" in line else None)[0].strip()) if line else Path()
+        return "." if not first.is_absolute() and first.is_file() else None
 
     def picture(self, place: int) -> tuple[np.ndarray, np.ndarray]:
         """Image and labels, in the size that Caffe would see."""
@@ -159,7 +165,7 @@ class ImageSegData(ImageList):
         return LabelledImages(self.param.source, self.param.root_folder, labelled=type_ == "IMAGE")
 
     def _label_type(self) -> str:
-        lines = filter(str.strip, read_text(Path(self.param.source))[0].splitlines())
+        lines = filter(str.strip, read_text(self.param.source).splitlines())
         return "IMAGE" if all(line.split()[-1].isdecimal() for line in lines) else "PIXEL"
 
     def shapes(self, *bottoms: Shape) -> list[Shape]:
@@ -205,19 +211,24 @@ class ImageData(ImageList):
 class LabelledImages:
     """A list with lines ``image number``, read as images whose label map is that number.
 
-    If the images are not labelled, what stands behind their names is passed over.
+    If the images are not labelled, what stands behind their names is passed over. Without a root
+    names begin in the current folder, as in Caffe, or else beside the list.
     """
 
     def __init__(self, source: str, root: str, labelled: bool = True) -> None:
-        self.lines = []
-        for number, line in enumerate(read_text(Path(source))[0].splitlines(), 1):
-            name, _, label = line.strip().rpartition(" ")
-            if not labelled:
-                name, label = (line.split() or [""])[0], str(_IGNORED)
-            if line.strip():
-                if not label.lstrip("-").isdigit() or not name:
-                    raise FormatError(f"{source}:{number}: expected 'image label', got {line!r}")
-                self.lines.append((Path(root + name.strip()), int(label)))
+        self.lines: list[tuple[Path, int]] = []
+        for number, line in enumerate(read_text(source).splitlines(), 1):
+            if not line.strip():
+                continue
+            words = line.rsplit(None, 1) if labelled else [line.split()[0], str(_IGNORED)]
+            if len(words) != 2 or not re.fullmatch(r"[-+]?\d+", words[1]):
+                raise FormatError(f"{source}:{number}: expected 'image label', got {line!r}")
+            path = Path(root + words[0].strip())
+            if not (root or path.is_file()):
+                path = Path(source).parent / path
+            if not path.is_file():
+                raise FileNotFoundError(f"{source}:{number}: no such file: {path}")
+            self.lines.append((path, int(words[1])))
         if not self.lines:
             raise FormatError(f"{source}: expected at least one line, got none")
 
