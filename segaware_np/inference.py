@@ -42,7 +42,7 @@ def predict(net: Net, image: np.ndarray) -> np.ndarray:
     Raises
     ------
     TypeError, ValueError
-        If `image` is not such an array, or `net` has no layer ``score``.
+        If `image` is not such an array, or `net` has no layer ``score`` of at least two channels.
 
     Examples
     --------
@@ -82,6 +82,9 @@ def score(net: Net, image: np.ndarray) -> np.ndarray:
     (3, 12, 16)
     """
     found = _run(net, image, "score")
+    if len(found) < 2:
+        raise ValueError("net: expected a layer 'score' of at least 2 channels, one a class, got 1 "
+                         "(one class against the rest, s, are two: 0 and s)")
     return resize_forward(found[None], image.shape[:2])[0][0]
 
 

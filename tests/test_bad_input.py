@@ -85,6 +85,12 @@ def mean_field(f2=None, ws=None, **options):
 
 
 
+def one_score():
+    net = Net()
+    net.add("score", layers.Convolution(3, 1, Window(1)), "image")
+    return net
+
+
 WINDOWS = [
     (lambda: Window(0), ValueError, "kernel: expected at least 1, got 0"),
     (lambda: Window(3, stride=0), ValueError, "stride: expected at least 1, got 0"),
@@ -340,7 +346,7 @@ NETWORKS = [
     (lambda: models.segmentation_network(3, (), ()), ValueError, "widths: expected at least one"),
     (lambda: models.embedding_network((4,), (-1,)), ValueError, "depths: expected a sequence of"),
     (lambda: network(embedding="depth"), ValueError, "embedding: expected 'learned' or 'rgb'"),
-    (lambda: network(dropout=1.5), ValueError, "ratio: expected a number in [0, 1), got 1.5"),
+    (lambda: network(dropout=1.5), ValueError, "dropout: expected a number in [0, 1), got 1.5"),
     (lambda: models.embedding_network((4, 4), (1,)), ValueError, "depths: expected 2"),
     (lambda: models.build({"model": "unet"}), ValueError, "description: not that of a network"),
     (lambda: models.build(NET.description, width=1), TypeError,
@@ -363,6 +369,8 @@ NETWORKS = [
     (lambda: layers.Convolution(4.5, 6, W3), TypeError, "channels: expected an integer of at"),
     (lambda: layers.Convolution(4, 6, W3, groups=4), ValueError, "groups: expected a divisor"),
     (lambda: layers.Convolution(4, 4, W3, init="zeros"), ValueError, "init: expected"),
+    (lambda: predict(one_score(), IMAGE), ValueError, "'score' of at least 2 channels, one a cl"),
+    (lambda: evaluate(one_score(), SyntheticScenes(1, size=(8, 8))), ValueError, "got 1 (one cla"),
     (lambda: predict(NET, zeros(4, 5, 3)), TypeError, "image: expected a uint8 NumPy array"),
     (lambda: predict(NET, IMAGE[..., :2]), ValueError, "image: expected shape (H, W, 3)"),
     (lambda: embed(NET, IMAGE), ValueError, "expected a network with a layer 'embedding'"),

@@ -315,3 +315,24 @@ def test_a_loss_that_is_not_finite_stops() -> None:
         solver.step(1, lambda: {"x": np.full((2, 2, 4, 4), np.nan), "l": np.zeros((2, 1, 4, 4))})
     assert parameters(solver) == before
     assert solver.iteration == 0
+
+
+@pytest.mark.parametrize("more", ["snapshot: 2", "snapshot: 2 snapshot_after_train: false", ""])
+def test_a_prefix_that_cannot_be_written_is_refused_before_the_first_iteration(tmp_path, more):
+    (tmp_path / "taken_iter_4.caffemodel").mkdir()
+    for prefix, message in (("none/run", "no such folder"), ("taken", "expected a file to write")):
+        text = f'base_lr: 1 lr_policy: "fixed" max_iter: 4 snapshot_prefix: "{tmp_path}/{prefix}"'
+        solver = Solver(f"{text} {more}", net=Net(NET, phase="TRAIN"))
+        before = [blob.data.copy() for blob in solver.net.params["c"]]
+        with pytest.raises(FormatError, match=f"line 1: snapshot_prefix .*{prefix}.*: {message}"):
+            solver.solve(lambda: pytest.fail("the first batch was read"))
+        after = [blob.data for blob in solver.net.params["c"]]
+        assert all(map(np.array_equal, before, after))
+    assert [path.name for path in tmp_path.iterdir()] == ["taken_iter_4.caffemodel"]
+
+
+def test_a_prefix_without_snapshots_is_not_looked_at():
+    text = 'base_lr: 0 lr_policy: "fixed" max_iter: 1 snapshot_prefix: "none/run"'
+    solver = Solver(text + " snapshot_after_train: false", net=Net(NET, phase="TRAIN"))
+    x, labels = np.zeros((2, 2, 4, 4), "f4"), np.zeros((2, 1, 4, 4), "f4")
+    assert solver.solve(lambda: {"x": x, "l": labels}) > 0

@@ -16,7 +16,7 @@ from segaware_np import optim, policies
 from segaware_np.caffe.formats.schema import Message
 from segaware_np.caffe.formats.wire import SolverState, read_solverstate, write_solverstate
 from segaware_np.caffe.net import Net, describe
-from segaware_np.files import FormatError
+from segaware_np.files import FormatError, check_writable
 from segaware_np.xp import Array, host
 
 Feed = Callable[[], Mapping[str, Any]]
@@ -130,21 +130,26 @@ class Solver:
         ------
         optim.NonFiniteError
             If the loss or a gradient is not finite; the parameters are those before.
+        FormatError
+            Before the first iteration, if snapshots are asked for and cannot be written.
         """
+        if self.param.snapshot:
+            self._try_snapshot(self.iteration + n)
         for _ in range(n):
             self._test_if_due()
             self._iterate(feed)
             if self.param.snapshot and self.iteration % self.param.snapshot == 0:
-                self.snapshot(f"{self.param.snapshot_prefix}_iter_{self.iteration}")
+                self.snapshot(self._snapshot_name(self.iteration))
         return self.loss
 
     def solve(self, feed: Feed | None = None) -> float:
         """Go on to ``max_iter``, and make a last snapshot unless the description says not to."""
+        last = self.param.snapshot_after_train and self.param.snapshot_prefix
+        if last:
+            self._try_snapshot(self.param.max_iter)
         self.step(max(self.param.max_iter - self.iteration, 0), feed)
-        if self.param.snapshot_after_train and self.param.snapshot_prefix and not (
-            self.param.snapshot and self.iteration % self.param.snapshot == 0
-        ):
-            self.snapshot(f"{self.param.snapshot_prefix}_iter_{self.iteration}")
+        if last and not (self.param.snapshot and self.iteration % self.param.snapshot == 0):
+            self.snapshot(self._snapshot_name(self.iteration))
         self._test_if_due()
         return self.loss
 
@@ -215,6 +220,18 @@ class Solver:
     @property
     def _kind(self) -> str:
         return type(self._optimizer).__name__
+
+    def _snapshot_name(self, iteration: int) -> str:
+        return f"{self.param.snapshot_prefix}_iter_{iteration}"
+
+    def _try_snapshot(self, iteration: int) -> None:
+        """Refuse a prefix under which nothing can be written, while nothing is lost by it."""
+        try:
+            for suffix in (".caffemodel", ".solverstate"):
+                check_writable(self._snapshot_name(iteration) + suffix)
+        except (OSError, FormatError) as error:
+            prefix = self.param.snapshot_prefix
+            raise self.param.error(f"snapshot_prefix {prefix!r}: {error}") from error
 
     def _iterate(self, feed: Feed | None) -> None:
         batches = self.param.iter_size
