@@ -131,7 +131,9 @@ def test_a_cotangent_that_is_not_used_is_found(forgotten: int):
 Waves = namedtuple("Waves", "sine largest cosine")
 
 
-@pytest.mark.parametrize("kind", [lambda s, a, c: {"s": s, "a": a, "c": c}, Waves], ids=["dict", "named tuple"])
+@pytest.mark.parametrize(
+    "kind", [lambda s, a, c: {"s": s, "a": a, "c": c}, Waves], ids=["dict", "named tuple"]
+)
 def test_an_output_with_fields_of_which_one_has_no_gradient(kind):
     def forward(x):
         return kind(np.sin(x), np.argmax(x.real, axis=1), np.cos(x)), x
