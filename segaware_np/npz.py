@@ -14,7 +14,7 @@ from typing import IO
 
 import numpy as np
 
-_LARGEST_RATIO = 1032  # of what deflate packs, as zlib's authors say
+LARGEST_RATIO = 1032  # of what deflate packs, as zlib's authors say
 _CHUNK = 1 << 20  # bytes
 
 
@@ -143,7 +143,7 @@ def _check_sizes(members: list[zipfile.ZipInfo], size: int) -> None:
     if held > size:
         raise ValueError(f"it declares {held} bytes and holds {size}")
     for member in members:
-        if member.file_size > _LARGEST_RATIO * member.compress_size:
+        if member.file_size > LARGEST_RATIO * member.compress_size:
             raise ValueError(
                 f"{member.filename!r}: {member.compress_size} bytes cannot hold {member.file_size}"
             )

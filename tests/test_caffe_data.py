@@ -13,6 +13,7 @@ from segaware_np.caffe.formats.schema import Message, bind
 from segaware_np.caffe.formats.text import parse
 from segaware_np.commands import main as cli
 from segaware_np.files import FormatError
+from segaware_np.images import write_image
 
 Image = pytest.importorskip("PIL.Image")
 MEAN = "mean_value: 104 mean_value: 117 mean_value: 123"
@@ -214,9 +215,45 @@ def test_hdf5_data(tmp_path: Path) -> None:
                 file[name] = value
         with pytest.raises(FormatError, match="'d' .HDF5Data"):
             Net(text)
+    with h5py.File(tmp_path / "a.h5", "w") as file:  # a few bytes that declare 4 TiB
+        file.create_dataset("x", (2**40,), "f4", chunks=(1024,))
+    with pytest.raises(FormatError, match=r"a.h5: /x declares 4398046511104 bytes in a file of "):
+        Net(text)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_group("x")
+    with pytest.raises(FormatError, match=r"a.h5: /x is no dataset"):
+        Net(text)
     (tmp_path / "list.txt").write_text("")
     with pytest.raises(FormatError, match="need at least one array"):
         Net(text)
+
+
+@pytest.mark.parametrize("layer", ["HDF5Data", "ImageData"])
+def test_the_order_of_an_epoch_is_drawn_once(tmp_path: Path, monkeypatch, layer: str) -> None:
+    if layer == "HDF5Data":
+        with pytest.importorskip("h5py").File(tmp_path / "a.h5", "w") as file:
+            file["x"], file["y"] = np.zeros((5, 2)), np.arange(5.0)
+        source, param = "a.h5", "hdf5_data_param { batch_size: 3"
+    else:
+        names = [f"{i}.png" for i in range(5)]
+        for name in names:
+            write_image(tmp_path / name, np.zeros((2, 2, 3), np.uint8))
+        source, param = "\n".join(f"{n} {n[0]}" for n in names), "image_data_param { batch_size: 3"
+    (tmp_path / "list.txt").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    net = Net(f'layer {{ name: "d" type: "{layer}" top: "x" top: "y" {param} shuffle: true '
+              'source: "list.txt" }} }}'.replace("}}", "}"), seed=987)
+    fresh, drawn = np.random.default_rng, []
+
+    def draw(key):
+        drawn.append(key)
+        return fresh(key)
+
+    monkeypatch.setattr(np.random, "default_rng", draw)
+    seen = np.concatenate([net.forward()["y"].ravel() for _ in range(5)])
+    orders = [key for key in drawn if key[0] == 987 and (len(key) == 3 or key[2] == 0)]
+    assert len(orders) == len(set(orders)) == 3
+    assert seen.tolist() == [i for key in orders for i in fresh(key).permutation(5)]
 
 
 def filler(text: str) -> Message:

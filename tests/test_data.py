@@ -367,17 +367,17 @@ def test_an_image_that_is_none_is_named():
 
 
 def test_the_order_of_an_epoch_is_drawn_once(monkeypatch):
-    drawn, fresh = [], np.random.default_rng
+    seed, drawn, fresh = 123456, [], np.random.default_rng
     monkeypatch.setattr(np.random, "default_rng", lambda key: drawn.append(key) or fresh(key))
-    loader = Loader(Numbered(7), 3, seed=5)
-    stream = [loader.batch(i)["label"][:, 0, 0].tolist() for i in (0, 1, 2, 3, 2, 4)]
-    assert [key for key in drawn if key[1] == 0] == [(5, 0, 0), (5, 0, 1), (5, 0, 2)]
-    orders = np.concatenate([fresh((5, 0, epoch)).permutation(7) for epoch in range(3)])
-    assert stream == [orders[3 * i : 3 * i + 3].tolist() for i in (0, 1, 2, 3, 2, 4)]
-    assert len(loader._orders) == 2  # of any number of epochs
-    loader.seed = 6
+    loader = Loader(Numbered(7), 3, seed=seed)
+    numbers = (0, 1, 2, 3, 2, 4)
+    stream = [loader.batch(i)["label"][:, 0, 0].tolist() for i in numbers]
+    assert [key for key in drawn if key[1] == 0] == [(seed, 0, epoch) for epoch in (0, 1, 2)]
+    orders = np.concatenate([fresh((seed, 0, epoch)).permutation(7) for epoch in range(3)])
+    assert stream == [orders[3 * i : 3 * i + 3].tolist() for i in numbers]
+    loader.seed += 1
     changed = loader.batch(0)["label"][:, 0, 0]
-    assert changed.tolist() == fresh((6, 0, 0)).permutation(7)[:3].tolist()
+    assert changed.tolist() == fresh((seed + 1, 0, 0)).permutation(7)[:3].tolist()
 
 
 def test_iteration_yields_the_batches_and_resumes_from_its_state():

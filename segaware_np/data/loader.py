@@ -6,12 +6,13 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from segaware_np.data.augmentation import Augmentation
 from segaware_np.data.datasets import Dataset
+from segaware_np.data.order import shuffled
 from segaware_np.ranges import COUNT, WHOLE, check
 
 Item = TypeVar("Item")
@@ -73,7 +74,6 @@ class Loader:
         self.dataset, self.size, self.seed = dataset, batch, seed
         self.augmentation = augmentation or Augmentation()
         self.shuffle, self.ahead, self.state = shuffle, ahead, 0
-        self._orders: dict[tuple[int, int, int], np.ndarray] = {}
 
     def batch(self, index: int) -> dict[str, np.ndarray]:
         """Read batch ``index``.
@@ -108,7 +108,7 @@ class Loader:
         """Sample ``number`` of the endless sequence of epochs."""
         epoch, position = divmod(number, len(self.dataset))
         if self.shuffle:
-            position = int(self._order(epoch)[position])
+            position = int(shuffled(len(self.dataset), self.seed, _ORDER, epoch)[position])
         rng = np.random.default_rng((self.seed, _AUGMENT, number))
         image, labels = self.dataset[position]
         try:
@@ -116,18 +116,6 @@ class Loader:
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"dataset[{position}]: {error}") from error
-
-    def _order(self, epoch: int) -> np.ndarray:
-        """Of an epoch; kept for the last two, as a batch may span the end of one."""
-        key, orders = (self.seed, epoch, len(self.dataset)), self._orders
-        if key not in orders:
-            order = np.random.default_rng((self.seed, _ORDER, epoch)).permutation(len(self.dataset))
-            self._orders = orders = dict([*orders.items(), (key, order)][-2:])
-        return orders[key]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What a pickle and a copy keep: all but the orders, which the seed tells again."""
-        return vars(self) | {"_orders": {}}
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         """Yield batches from ``state`` on, without end; the reader stops with the iterator."""

@@ -6,6 +6,7 @@ that a run which is stopped and resumed goes through the same batches.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +15,10 @@ import numpy as np
 from segaware_np.caffe.blobs import Shape
 from segaware_np.caffe.fillers import fill
 from segaware_np.caffe.layers.base import Layer, check_shape, layer_type
+from segaware_np.data.order import shuffled
 from segaware_np.extras import require
 from segaware_np.files import check_file, read_text
+from segaware_np.npz import LARGEST_RATIO
 from segaware_np.xp import Array
 
 
@@ -88,9 +91,10 @@ class HDF5Data(Source):
                 check_file(path)
                 with h5py.File(path, "r") as file:
                     for top, part in zip(self.spec.top, parts, strict=True):
+                        _check_size(file[top], os.path.getsize(path))
                         part.append(np.asarray(file[top], self.context.dtype))
             rows = [np.concatenate(part) for part in parts]
-        except (KeyError, OSError, TypeError, ValueError) as error:
+        except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
             raise self.error(f"{path}: {error}") from error
         if len({len(row) for row in rows}) != 1 or not len(rows[0]):
             raise self.error(f"{self.param.source}: expected datasets of one length for each top")
@@ -104,7 +108,15 @@ class HDF5Data(Source):
         places = np.arange(number * size, (number + 1) * size)
         epochs, places = places // total, places % total
         if self.param.shuffle:
-            orders = {epoch: self.context.rng(self.index, epoch).permutation(total)
-                      for epoch in set(epochs.tolist())}
-            places = np.array([orders[e][p] for e, p in zip(epochs, places, strict=True)])
+            seed = self.context.seed, self.index
+            places = np.array([shuffled(total, *seed, epoch)[place]
+                               for epoch, place in zip(epochs.tolist(), places, strict=True)])
         return [rows[places] for rows in self.rows]
+
+
+def _check_size(dataset: Any, size: int) -> None:
+    """A dataset that was never written, or is declared too large, would take all memory."""
+    if not hasattr(dataset, "nbytes"):
+        raise ValueError(f"{dataset.name} is no dataset")
+    if dataset.nbytes > LARGEST_RATIO * size:
+        raise ValueError(f"{dataset.name} declares {dataset.nbytes} bytes in a file of {size}")

@@ -13,6 +13,7 @@ from segaware_np.caffe.formats.wire import read_blob
 from segaware_np.caffe.layers.base import layer_type
 from segaware_np.caffe.layers.data import Source
 from segaware_np.data import Augmentation, PairList
+from segaware_np.data.order import shuffled
 from segaware_np.files import FormatError, read_text
 from segaware_np.images import read_image
 
@@ -105,7 +106,7 @@ class ImageList(Source):
         """Image, labels and the size of the picture, of one sample of the endless sequence."""
         epoch, place = divmod(number + self._skipped(), len(self.names))
         if self.param.shuffle:
-            place = self.context.rng(self.index, 0, epoch).permutation(len(self.names))[place]
+            place = shuffled(len(self.names), self.context.seed, self.index, 0, epoch)[place]
         image, labels = self.picture(int(place))
         rng = self.context.rng(self.index, 1, number)
         crop, factor = self.transform.crop_size, 1.0
