@@ -174,6 +174,20 @@ def test_two_mistakes_at_once_are_both_named():
     assert [word.split()[1] for word in verdict.mistakes] == ["weight's", "bias"]
 
 
+def test_two_mistakes_in_one_gradient_are_both_named():
+    exercise = learn.find("distance")
+    pair = exercise.mistakes[2], exercise.mistakes[4]  # the neighbour's sign, and the factor of L2
+    verdict = judge("distance", exercise.mistaken(*pair))
+    assert verdict.mistakes == [mistake.message for mistake in pair]
+
+
+def test_mistake_that_spoils_two_gradients_is_told_once():
+    exercise = learn.find("twice")
+    verdict = judge("twice", exercise.mistaken(exercise.mistakes[0]))
+    assert verdict.results["dx"].endswith(exercise.mistakes[0].message)
+    assert verdict.results["db"].endswith("as for dx")
+
+
 def test_what_is_not_written_yet_does_not_hide_what_is_right():
     verdict = judge("linear", with_answer("linear", "dweight = dbias = None", "dx = dy @ weight"))
     assert verdict.results["dx"] == "right"
@@ -418,6 +432,20 @@ def test_student_goes_from_the_list_to_the_second_exercise(tmp_path, monkeypatch
 def test_course_has_an_end(tmp_path, capsys):
     learn.Progress(tmp_path, solved=list(learn.ORDER)).write()
     assert "17 of 17 solved. That is all of them" in run(capsys, "learn", "list", tmp_path)
+
+
+def test_next_is_what_follows_the_exercise_at_hand_and_goes_on_where_it_was_left(tmp_path, capsys):
+    run(capsys, "learn", "start", "relu", tmp_path)
+    (tmp_path / "relu.py").write_text(learn.find("relu").solution)
+    out = run(capsys, "learn", "check", tmp_path / "relu.py")
+    assert f"Next: segaware learn start twice {tmp_path}\n" in out
+    (tmp_path / "twice.py").write_text(learn.find("twice").file)
+    assert f"Next: segaware learn check {tmp_path / 'twice.py'}" in run(
+        capsys, "learn", "list", tmp_path
+    )
+    progress = learn.Progress.read(tmp_path)
+    progress.solved, progress.current = list(learn.ORDER[1:]), "momentum"
+    assert progress.next == "linear"
 
 
 def test_work_is_never_overwritten(tmp_path, capsys):

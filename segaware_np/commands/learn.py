@@ -88,8 +88,10 @@ def _say_next(progress: Progress) -> None:
     if progress.next is None:
         print("That is all of them. The library's own: segaware_np/ops, backward under forward.")
     else:
+        path = progress.folder / f"{progress.next}.py"
         folder = "" if progress.folder == Path() else f" {progress.folder}"
-        print(f"Next: segaware learn start {progress.next}{folder}")
+        start = f"start {progress.next}{folder}"
+        print(f"Next: segaware learn {f'check {path}' if path.exists() else start}")
 
 
 def start(options: argparse.Namespace) -> None:
@@ -99,7 +101,7 @@ def start(options: argparse.Namespace) -> None:
     exercise = find(options.name or progress.next or ORDER[0])
     path = folder / f"{exercise.name}.py"
     if path.exists():
-        raise FileExistsError(f"{path} is there already; rename or delete it to begin anew")
+        raise FileExistsError(f"{path} is there already: go on with it, or rename it to begin anew")
     folder.mkdir(parents=True, exist_ok=True)
     check_writable(path)
     with atomic_write(path) as file:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from segaware_np.lazy import lazy
-from segaware_np.learn.exercise import Exercise, load
+from segaware_np.learn.exercise import Exercise, Mistake, load
 from segaware_np.learn.telling import MissingError, UnfitError, quiet, telling
 from segaware_np.learn.verdict import RIGHT, Verdict
 from segaware_np.testing import MismatchError, ProofError, check_pure, prove
@@ -67,17 +68,18 @@ class _Examination:
         if missing:
             raise UnfitError(f"there is no {missing[0]} in this file: `start` it anew, and compare")
         results = self.forward() | self.findings
-        mistakes = self.recognised()
-        for message, (name, *others) in mistakes.items():
-            results[name] += f"\n{message}"
-            results.update({other: f"{results[other]}\nas for {name}" for other in others})
-        for name in self.wrong.keys() - {name for names in mistakes.values() for name in names}:
-            results[name] += self.guess(name)
-        solved = all(text == RIGHT for text in results.values())
-        if solved:
-            results |= self.proof() | self.memory()
-        remarks = self.remarks() if solved and self.exercise.has_backward else []
-        return Verdict(self.file, self.exercise.name, results, list(mistakes), remarks=remarks)
+        mistakes: dict[str, str] = {}  # message: the result beside which it stands
+        for name, messages in self.recognised().items():
+            for message in messages:
+                owner = mistakes.setdefault(message, name)
+                results[name] += f"\n{message if owner == name else f'as for {owner}'}"
+            results[name] += "" if messages else self.guess(name)
+        verdict = Verdict(self.file, self.exercise.name, results, list(mistakes))
+        if not verdict.solved:
+            return verdict
+        faults, proof = self.proof()
+        results |= faults | self.memory()
+        return replace(verdict, proof=proof, remarks=self.remarks())
 
     @lazy
     def trials(self) -> list[tuple[Any, ...]]:
@@ -115,23 +117,33 @@ class _Examination:
         return {name: self.mine[name] for name, text in self.findings.items() if text != RIGHT}
 
     def recognised(self) -> dict[str, list[str]]:
-        """Messages of planted mistakes, each with the wrong results that it explains.
+        """The messages of the planted mistakes that explain each wrong result, if any do.
 
-        Of two that explain a result, the one that agrees with more of the others is taken.
+        Of two that explain a result, the one that agrees with more of the others is taken; where
+        none does, two at a time are tried.
         """
-        agreeing = {}
-        for mistake in self.exercise.mistakes if self.wrong else ():
-            planted = self.values(load(self.exercise.mistaken(mistake), mistake.message))
-            agreeing[mistake.message] = {
-                name for name in planted if _finding(name, self.mine[name], planted[name]) == RIGHT
-            }
-        found, left = {}, list(self.wrong)
-        for message in sorted(agreeing, key=lambda message: -len(agreeing[message])):
-            if explained := [name for name in left if name in agreeing[message]]:
-                found[message] = explained
-                left = [name for name in left if name not in explained]
-        order = list(self.findings)
-        return dict(sorted(found.items(), key=lambda item: order.index(item[1][0])))
+        found: dict[str, list[str]] = {name: [] for name in self.wrong}
+        many = self.exercise.has_backward  # a kernel would have to be compiled for each
+        for count in (1, 2)[: 1 + many]:
+            left = [name for name in found if not found[name]]
+            agreeing = [
+                (self.agreeing(mistakes), mistakes)
+                for mistakes in combinations(self.exercise.mistakes if left else (), count)
+            ]
+            for names, mistakes in sorted(agreeing, key=lambda one: -len(one[0])):
+                messages = [mistake.message for mistake in mistakes]
+                found.update({name: messages for name in left if name in names and not found[name]})
+        return found
+
+    def agreeing(self, mistakes: Sequence[Mistake]) -> set[str]:
+        """The results that are the same as of an answer with these mistakes."""
+        try:
+            planted = self.values(load(self.exercise.mistaken(*mistakes), "<mistaken>"))
+        except (UnfitError, ValueError):
+            if len(mistakes) == 1:
+                raise
+            return set()  # the two do not go together
+        return {name for name in planted if _finding(name, self.mine[name], planted[name]) == RIGHT}
 
     def guess(self, name: str) -> str:
         """What the pattern of the differences tells, in words."""
@@ -153,19 +165,20 @@ class _Examination:
                 return {"forward": "computes something else than it was given to: put it back"}
         return {}
 
-    def proof(self) -> dict[str, str]:
-        """What the proofs say of an answer whose values are right: mostly, side effects."""
+    def proof(self) -> tuple[dict[str, str], list[str]]:
+        """What fails in the proofs of an answer whose values are right, or else what was proved."""
         first = self.trials[0]
         try:
             with telling(self.file), quiet():
-                if self.exercise.has_backward:
-                    pair = self.work.forward, self.backward
-                    prove(*pair, first[1:], dtypes=["float64"], may_alias=True)
-                else:
+                if not self.exercise.has_backward:
                     check_pure(lambda *a: _row(self.exercise, self.work, a), first, may_alias=True)
+                    return {}, []
+                pair = self.work.forward, self.backward
+                report = prove(*pair, first[1:], dtypes=["float64"], may_alias=True)
         except ProofError as error:
-            return {"proof": str(error)}
-        return {}
+            return {"proof": str(error)}, []
+        assert report is not None
+        return {}, [f"d{one.name}: {one.checked} by {one.method}" for one in report.inputs]
 
     def backward(self, dy: np.ndarray, cache: Any) -> tuple[np.ndarray, ...]:
         count = len(self.exercise.results)
@@ -191,6 +204,8 @@ class _Examination:
 
     def remarks(self) -> list[str]:
         """What could be better in an answer that is right: float32 should stay float32."""
+        if not self.exercise.has_backward:
+            return []
         arguments = convert(self.trials[0], np.float32)
         with telling(self.file), quiet():
             found = _row(self.exercise, self.work, arguments)
@@ -236,7 +251,7 @@ def _finding(name: str, mine: Values, right: Values) -> str:
         except MismatchError as error:
             at = error.index or ()
             return (
-                f"wrong: {entry(name, at)} should be {want[at]:.9g}, yours is {got[at]:.9g}"
+                f"wrong: {entry(name, at)} should be {want[at] + 0:.9g}, yours is {got[at] + 0:.9g}"
                 f" ({_different(got, want).sum()} of {want.size} entries differ)"
             )
     return RIGHT

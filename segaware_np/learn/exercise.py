@@ -76,10 +76,10 @@ class Exercise:
         self.name = name
         self.number = ORDER.index(name) + 1
         self._module = import_module(f"segaware_np.learn.exercises.{name}")
-        self.title, self._text = inspect.cleandoc(self._module.__doc__ or "").split("\n", 1)
         self.hint: str = self._module.HINT
         self.mistakes = [Mistake(*row) for row in self._module.MISTAKES]
-        self._given, self.answer = _parts(inspect.getsource(self._module))
+        docstring, self._given, self.answer = _parts(inspect.getsource(self._module))
+        self.title, self._text = docstring.split("\n", 1)
 
     @property
     def file(self) -> str:
@@ -91,17 +91,20 @@ class Exercise:
         """Text of the file, solved."""
         return self._file(self.answer)
 
-    def mistaken(self, mistake: Mistake) -> str:
-        """Return the text of the file, with an answer that has a mistake.
+    def mistaken(self, *mistakes: Mistake) -> str:
+        """Return the text of the file, with an answer that has these mistakes.
 
         Raises
         ------
         ValueError
-            If the mistake is no edit of this answer.
+            If one of them is no edit of this answer, or not beside the others.
         """
-        if self.answer.count(mistake.old) != 1:
-            raise ValueError(f"{self.name}: expected once in the answer: {mistake.old}")
-        return self._file(self.answer.replace(mistake.old, mistake.new))
+        answer = self.answer
+        for mistake in mistakes:
+            if answer.count(mistake.old) != 1:
+                raise ValueError(f"{self.name}: expected once in the answer: {mistake.old}")
+            answer = answer.replace(mistake.old, mistake.new)
+        return self._file(answer)
 
     def _file(self, answer: str) -> str:
         head = f'"""Exercise {self.number}, {self.name}: {self.title}\n{self._text}'
@@ -175,14 +178,15 @@ class Exercise:
         return tuple(f"d{n}" for n, a in zip(names, self.trial(0)[1:], strict=True) if is_real(a))
 
 
-def _parts(source: str) -> tuple[str, str]:
-    """What is given, and the answer: the definition above HINT."""
-    nodes = ast.parse(source).body
+def _parts(source: str) -> tuple[str, str, str]:
+    """The docstring, what is given, and the answer: the definition above HINT."""
+    tree = ast.parse(source)
+    nodes = tree.body
     hint = next(i for i, node in enumerate(nodes) if ast.unparse(node).startswith("HINT = "))
-    docstring, answer = nodes[0], nodes[hint - 1]
-    lines = source.splitlines(keepends=True)
-    given = lines[docstring.end_lineno : answer.lineno - 1]
-    return "".join(given), "".join(lines[answer.lineno - 1 : answer.end_lineno])
+    node, lines = nodes[hint - 1], source.splitlines(keepends=True)
+    given = "".join(lines[nodes[0].end_lineno : node.lineno - 1])
+    answer = "".join(lines[node.lineno - 1 : node.end_lineno])
+    return ast.get_docstring(tree) or "", given, answer
 
 
 def _emptied(answer: str) -> str:
@@ -205,7 +209,7 @@ def load(text: str | bytes, name: str) -> ModuleType:
     """Run a file's text and return what it defines."""
     module = ModuleType("answer")
     module.__file__ = name
-    exec(compile(text, name, "exec"), module.__dict__)
+    exec(compile(text, name, "exec", dont_inherit=True), module.__dict__)
     return module
 
 
@@ -240,6 +244,6 @@ def _read(name: str) -> Exercise:
 
 def identify(path: Path) -> str | None:
     """Return the name of the exercise that a file answers: its first line says, or its name."""
-    text = path.read_bytes().decode("utf-8", errors="replace")
+    text = path.read_bytes().decode("utf-8-sig", errors="replace")
     told = [*_IDENTITY.findall(text), path.stem, *reversed(path.stem.split("_"))]
     return next((name for name in told if name in ORDER), None)

@@ -77,5 +77,7 @@ class Progress:
 
     @property
     def next(self) -> str | None:
-        """The first exercise that is not solved."""
-        return next((name for name in ORDER if name not in self.solved), None)
+        """The first exercise after the current one that is not solved, else the first of all."""
+        start = ORDER.index(self.current) if self.current else 0
+        turned = ORDER[start:] + ORDER[:start]
+        return next((name for name in turned if name not in self.solved), None)

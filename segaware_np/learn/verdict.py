@@ -25,6 +25,8 @@ class Verdict:
         Those that were recognised, in words.
     message : str
         Why the file could not be judged; empty if it was.
+    proof : list of str
+        What was proved of a right answer, and how.
     remarks : list of str
         What could be better in an answer that is right.
     attempted : bool
@@ -46,6 +48,7 @@ class Verdict:
     results: dict[str, str] = field(default_factory=dict)
     mistakes: list[str] = field(default_factory=list)
     message: str = ""
+    proof: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     attempted: bool = True
     skipped: bool = False
@@ -84,7 +87,8 @@ class Verdict:
         width = max(map(len, self.results), default=0)
         for name, text in self.results.items():
             lines += ["", *_wrapped(text, f"  {name:<{width}}  ")][text == RIGHT :]
-        for text in (self.message, *self.remarks):
+        proof = "Proved: " + "; ".join(self.proof) + "." if self.proof else ""
+        for text in (self.message, proof, *self.remarks):
             lines += ["", *_wrapped(text, "  ")] if text else []
         if self.printed:
             lines += [

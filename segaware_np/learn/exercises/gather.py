@@ -59,12 +59,14 @@ MISTAKES = [
     (
         "dx[q] = sum",
         "dx[q] += sum",
-        "dx holds anything at the start; write the sum, do not add to what is there",
+        "dx holds anything at the start: sum in a variable of the thread, and write dx[q] once. "
+        "(To add to dx from several threads would be a race besides.)",
     ),
     (
-        "k < 9",
-        "k < 8",
-        "the ninth offset is missing: k runs from 0 to 8",
+        "row >= 0 && row < height && column >= 0 && column < width",
+        "true",
+        "the border is not checked: outside the image there is no window, and the memory there is "
+        "none of yours",
     ),
     (
         "mask[k * height * width + p] * dy[p]",
@@ -105,7 +107,7 @@ def compiled(kernel):
         named = [text.replace("gather(", f"gather{i}(") for i, text in enumerate(texts)]
         module = emulate.Module("".join(named))
         KNOWN.update({text: (module, f"gather{i}") for i, text in enumerate(texts)})
-    return KNOWN.get(kernel) or (emulate.Module(kernel), "gather")
+    return KNOWN.get(kernel) or (emulate.Module(kernel, name="KERNEL"), "gather")
 
 
 def lacking():

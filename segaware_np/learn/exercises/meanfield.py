@@ -17,7 +17,10 @@ import numpy as np
 
 
 def pairs(height, width):
-    """Yield k, the pixels p that have a neighbour p + delta_k, and these neighbours."""
+    """Yield k, the pixels p that have a neighbour p + delta_k, and these neighbours q.
+
+    a[p] and a[q] are views of any array a of shape (..., H, W).
+    """
     for k in range(9):
         i, j = k // 3 - 1, k % 3 - 1
         p = np.s_[..., max(-i, 0) : height - max(i, 0), max(-j, 0) : width - max(j, 0)]
