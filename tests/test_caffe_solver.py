@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -336,3 +338,72 @@ def test_a_prefix_without_snapshots_is_not_looked_at():
     solver = Solver(text + " snapshot_after_train: false", net=Net(NET, phase="TRAIN"))
     x, labels = np.zeros((2, 2, 4, 4), "f4"), np.zeros((2, 1, 4, 4), "f4")
     assert solver.solve(lambda: {"x": x, "l": labels}) > 0
+
+
+class Disturbed(Feed):
+    """A feed during whose batch ``at`` something happens."""
+
+    def __init__(self, at: int, disturb: Callable[[], object], start: int = 0) -> None:
+        super().__init__(start)
+        self.at, self.disturb = at, disturb
+
+    def __call__(self) -> dict[str, np.ndarray]:
+        if self.number == self.at:
+            self.disturb()
+        return super().__call__()
+
+
+@pytest.fixture
+def listening() -> Iterator[None]:
+    """Programs started in the background of a script ignore Ctrl-C: these tests must not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listening")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_to_end_completes_the_iteration(tmp_path: Path, name: str) -> None:
+    if not hasattr(signal, name):
+        pytest.skip("this system has no such signal")
+    number, prefix = getattr(signal, name), f'iter_size: 2 snapshot_prefix: "{tmp_path}/s"'
+    straight = make("Adam", "iter_size: 2")
+    straight.step(5, Feed())
+    stopped = make("Adam", prefix)
+    with pytest.raises((KeyboardInterrupt, SystemExit)) as caught:  # amid the third iteration
+        stopped.step(5, Disturbed(4, lambda: signal.raise_signal(number)))
+    assert name == "SIGINT" or caught.value.code == 128 + number
+    resumed = make("Adam", prefix)
+    resumed.restore(tmp_path / "s_iter_3")
+    resumed.step(2, Feed(6))
+    assert parameters(resumed) == parameters(straight)
+
+
+def test_a_feed_that_fails_loses_nothing(tmp_path: Path) -> None:
+    def fail() -> None:
+        raise FormatError("a.png: damaged")
+
+    prefix = f'iter_size: 2 snapshot_prefix: "{tmp_path}/s"'
+    straight = make("Adam", "iter_size: 2")
+    straight.step(5, Feed())
+    stopped = make("Adam", prefix)
+    with (
+        pytest.raises(FormatError, match="a.png: damaged"),
+        pytest.warns(UserWarning, match=r"learned before this error is in .*s_iter_3.solverstate"),
+    ):
+        stopped.step(5, Disturbed(7, fail))  # the second batch of the fourth iteration
+    resumed = make("Adam", prefix)
+    resumed.restore(tmp_path / "s_iter_3")
+    resumed.step(2, Feed(6))
+    assert parameters(resumed) == parameters(straight)
+    with pytest.raises(FormatError):  # before anything was learned
+        make("Adam", prefix.replace("/s", "/t")).step(1, Disturbed(0, fail))
+    assert not list(tmp_path.glob("t*"))
+
+
+@pytest.mark.usefixtures("listening")
+def test_a_signal_where_no_snapshot_is_wanted() -> None:
+    solver = make()
+    with pytest.raises(KeyboardInterrupt):
+        solver.step(5, Disturbed(1, lambda: signal.raise_signal(signal.SIGINT)))
+    assert solver.iteration == 2

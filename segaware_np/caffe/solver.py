@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from operator import index
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +19,7 @@ from segaware_np.caffe.formats.schema import Message
 from segaware_np.caffe.formats.wire import SolverState, read_solverstate, write_solverstate
 from segaware_np.caffe.net import Net, describe
 from segaware_np.files import FormatError, check_writable
+from segaware_np.signals import postponed
 from segaware_np.xp import Array, host
 
 Feed = Callable[[], Mapping[str, Any]]
@@ -130,16 +133,29 @@ class Solver:
         ------
         optim.NonFiniteError
             If the loss or a gradient is not finite; the parameters are those before.
+        KeyboardInterrupt, SystemExit
+            After Ctrl-C, and after SIGTERM or SIGHUP, once the iteration under way is complete and
+            a snapshot of it written, if there is a ``snapshot_prefix``. A second Ctrl-C acts at
+            once.
+        Exception
+            Whatever `feed`, a data layer or the network raises: once there is such a snapshot of
+            the iterations that are whole.
         FormatError
             Before the first iteration, if snapshots are asked for and cannot be written.
         """
         if self.param.snapshot:
             self._try_snapshot(self.iteration + n)
-        for _ in range(n):
-            self._test_if_due()
-            self._iterate(feed)
-            if self.param.snapshot and self.iteration % self.param.snapshot == 0:
-                self.snapshot(self._snapshot_name(self.iteration))
+        with postponed("this iteration") as stop:
+            for _ in range(n):
+                with self._kept():
+                    self._test_if_due()
+                    loss = self._gradients(feed)
+                self._update(loss)
+                every = self.param.snapshot
+                due = every and self.iteration % every == 0
+                if due or (stop.number and self.param.snapshot_prefix):
+                    self.snapshot(self._snapshot_name(self.iteration))
+                stop.obey()
         return self.loss
 
     def solve(self, feed: Feed | None = None) -> float:
@@ -233,7 +249,27 @@ class Solver:
             prefix = self.param.snapshot_prefix
             raise self.param.error(f"snapshot_prefix {prefix!r}: {error}") from error
 
-    def _iterate(self, feed: Feed | None) -> None:
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """Write a snapshot of the iterations that are whole if the block fails."""
+        before = self.net.state()
+        try:
+            yield
+        except optim.NonFiniteError:  # which may have begun before
+            raise
+        except Exception:
+            name = self._snapshot_name(self.iteration)
+            if self.iteration and self.param.snapshot_prefix:
+                self.net.set_state(before)
+                if not _with(Path(name), ".solverstate").exists():
+                    warnings.warn(
+                        f"what was learned before this error is in {self.snapshot(name)}",
+                        stacklevel=1,
+                    )
+            raise
+
+    def _gradients(self, feed: Feed | None) -> float:
+        """Sum the gradients of an iteration's batches; return their mean loss."""
         batches = self.param.iter_size
         self.net.clear_diffs()
         loss = 0.0
@@ -243,8 +279,11 @@ class Solver:
             loss += self.net.loss / batches
         if not np.isfinite(loss):
             raise optim.NonFiniteError(f"iteration {self.iteration + 1}: the loss is {loss}")
+        return loss
+
+    def _update(self, loss: float) -> None:
         rate = self._optimizer.policy(self.iteration)
-        self._optimizer.step(batches)
+        self._optimizer.step(self.param.iter_size)
         self.loss = loss
         self._losses.append(loss)
         if self.param.display and (self.iteration - 1) % self.param.display == 0:

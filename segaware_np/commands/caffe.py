@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -159,7 +161,14 @@ def train(options: argparse.Namespace) -> None:
         solver.restore(options.snapshot)
     elif options.weights:
         solver.net.copy_from(options.weights)
-    loss = solver.solve()
+    try:
+        loss = solver.solve()
+    except (KeyboardInterrupt, SystemExit):
+        if solver.iteration and solver.param.snapshot_prefix:
+            name = f"{solver.param.snapshot_prefix}_iter_{solver.iteration}.solverstate"
+            with suppress(OSError):  # of a terminal that was closed
+                print(f"the same command with --snapshot {name} goes on", file=sys.stderr)
+        raise
     print(f"trained to iteration {solver.iteration}, loss {loss:.6g}")
 
 
