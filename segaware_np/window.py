@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache, wraps
 from itertools import product
 from operator import index
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from segaware_np.lazy import lazy
 
 Pair = tuple[int, int]
+Geometry = TypeVar("Geometry", bound=Callable)
 Index: TypeAlias = tuple  # an ellipsis and two slices: rows and columns behind any leading axes
 
 
@@ -168,14 +170,19 @@ class Window:
         ValueError
             If the dilated kernel is larger than the padded image.
         """
-        axes = self.axes(shape)
-        for name, axis in zip(("height", "width"), axes, strict=True):
-            if axis.room < 0:
-                raise ValueError(
-                    f"window: kernel {axis.kernel} with dilation {axis.dilation} spans "
-                    f"{axis.reach} pixels, more than the padded {name} {axis.length} + 2*{axis.pad}"
-                )
-        return axes[0].windows, axes[1].windows
+        return _output_shape(self, *shape)
+
+
+@lru_cache(maxsize=1024)
+def _output_shape(window: Window, height: int, width: int) -> Pair:
+    axes = window.axes((height, width))
+    for name, axis in zip(("height", "width"), axes, strict=True):
+        if axis.room < 0:
+            raise ValueError(
+                f"window: kernel {axis.kernel} with dilation {axis.dilation} spans "
+                f"{axis.reach} pixels, more than the padded {name} {axis.length} + 2*{axis.pad}"
+            )
+    return axes[0].windows, axes[1].windows
 
 
 def check_window(window: object, name: str = "window") -> None:
@@ -206,6 +213,18 @@ def check_window(window: object, name: str = "window") -> None:
         )
 
 
+def _kept(function: Geometry) -> Geometry:
+    """Let a generator keep what it yields, for the geometries that it was asked for last."""
+    known = lru_cache(maxsize=64)(lambda *geometry: tuple(function(*geometry)))
+
+    @wraps(function)
+    def iterate(shape: Pair, window: Window, *count: Pair) -> Iterator[tuple]:
+        return iter(known(tuple(shape), window, *count))
+
+    return iterate  # type: ignore[return-value]
+
+
+@_kept
 def shifts(
     shape: Pair, window: Window, count: Pair | None = None
 ) -> Iterator[tuple[int, Index, Index]]:
@@ -239,6 +258,7 @@ def shifts(
             yield k, (..., *inside), (..., *_each(Axis.seen, axes, taps, inside))
 
 
+@_kept
 def pairs(shape: Pair, window: Window) -> Iterator[tuple[int, Index, Index, Index]]:
     """Like `shifts`, for the windows whose centre lies in the image as well.
 
