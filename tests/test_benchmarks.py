@@ -20,6 +20,7 @@ with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(FOLDER))
     import contenders
     import gpu
+    import small
 
 CASES = (
     contenders.Case(2, 4, 5, 9),
@@ -116,3 +117,10 @@ def test_benchmark_says_what_is_missing(monkeypatch, capsys) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     assert gpu.main() == 1
     assert "needs CuPy and PyTorch" in capsys.readouterr().err
+
+
+def test_the_reference_for_small_images_computes_the_same_and_is_timed() -> None:
+    """Equal results are asserted where the calls are made."""
+    times = small.measure(small.contenders(), rounds=2)
+    assert {*small.GOALS, "reference forward", "reference backward"} == times.keys()
+    assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in times.values())

@@ -34,6 +34,8 @@ def three_threads():
 def small_bands():
     """Bands of a few pixels and blocks of a channel or two, so that small images have many."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module("segaware_np.cpu.small"), "_COLUMNS", 0)  # none is small
+        patch.setattr(module("segaware_np.cpu.threads"), "_FEW", 0)
         patch.setattr(module("segaware_np.cpu.views"), "_PIXELS", 6)
         patch.setattr(module("segaware_np.cpu.views"), "_COLUMN_BYTES", 600)
         patch.setattr(module("segaware_np.cpu.distance"), "_VALUES", 40)  # rows that meet

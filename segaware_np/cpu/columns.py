@@ -22,7 +22,8 @@ def im2col(x: np.ndarray, window: Window) -> np.ndarray:
         np.copyto(out, windows.look(images[image], band))
         windows.clear(out, band)
 
-    parallel(work, [(image, band) for image in range(n) for band in windows.bands()])
+    jobs = [(image, band) for image in range(n) for band in windows.bands()]
+    parallel(work, jobs, columns.size)
     return columns.reshape(n, c, window.size, *windows.count)
 
 
@@ -42,5 +43,5 @@ def col2im(cols: np.ndarray, shape: Pair, window: Window) -> np.ndarray:
 
     step = max(1, n * c // (4 * get_num_threads()))
     blocks = [slice(start, start + step) for start in range(0, c, step)]
-    parallel(work, [(image, block) for image in range(n) for block in blocks])
+    parallel(work, [(image, block) for image in range(n) for block in blocks], cols.size)
     return x.reshape(n, c, *shape)

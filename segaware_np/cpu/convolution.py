@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from segaware_np.cpu import small
 from segaware_np.cpu.gemm import gemm
 from segaware_np.cpu.threads import get_num_threads, parallel, scratch
 from segaware_np.cpu.views import Gathering, Run, WindowViews, gather, gather_weighted, margin
@@ -49,7 +50,8 @@ def convolution_grad(
 ) -> tuple[Gradient, Gradient, Gradient]:
     """Fast form of `segaware_np.ops.convolution.convolution_grad`."""
     # On an image without pixels the window that is turned round may not find room.
-    turned = _turn(weight, window, groups) if "x" in need and x.size else None
+    turns = "x" in need and x.size and not small.is_small(x, weight, window)
+    turned = _turn(weight, window, groups) if turns else None
     if turned is None:
         dx, _, dweight, dbias = backward(dy, x, None, weight, window, groups, need)
     else:
@@ -81,6 +83,9 @@ def forward(
     window: Window,
     groups: int,
 ) -> np.ndarray:
+    found = small.forward(x, mask, weight, bias, window, groups)
+    if found is not None:
+        return found
     problem = _Problem(x, mask, weight, window, groups)
     windows, images, matrix = problem.windows, problem.images, problem.matrix  # (N,C,HW), (O,CK)
     y = np.empty((x.shape[0], weight.shape[0], *windows.count), x.dtype)
@@ -110,6 +115,9 @@ def backward(
     groups: int,
     need: Collection[str],
 ) -> tuple[Gradient, Gradient, Gradient, Gradient]:
+    found = small.backward(dy, x, mask, weight, window, groups, need)
+    if found is not None:
+        return found
     problem = _Problem(x, mask, weight, window, groups)
     dy = np.ascontiguousarray(dy)
     dx = np.zeros(problem.images.shape, x.dtype)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from segaware_np.cpu import small
 from segaware_np.cpu.threads import get_num_threads, parallel, scratch
 from segaware_np.ops.distance import Measure
 from segaware_np.window import Index, Pair, Window, centres, pairs
@@ -58,6 +59,9 @@ class _Run(NamedTuple):
 def distance(embedding: np.ndarray, measure: Measure) -> np.ndarray:
     """Fast form of `segaware_np.ops.distance.distance`."""
     window, norm, remove_center, remove_bounds = measure
+    found = small.distance(embedding, measure)
+    if found is not None:
+        return found
     n, e, *shape = embedding.shape
     flat = np.ascontiguousarray(embedding).reshape(n, e, shape[0] * shape[1])
     d = np.zeros((n, window.size, *window.output_shape((shape[0], shape[1]))), embedding.dtype)
@@ -85,6 +89,9 @@ def distance(embedding: np.ndarray, measure: Measure) -> np.ndarray:
 
 def distance_grad(d_distance: np.ndarray, embedding: np.ndarray, measure: Measure) -> np.ndarray:
     """Fast form of `segaware_np.ops.distance.distance_grad`."""
+    found = small.distance_grad(d_distance, embedding, measure)
+    if found is not None:
+        return found
     window, norm, *_ = measure
     n, e, *shape = embedding.shape
     flat = np.ascontiguousarray(embedding).reshape(n, e, shape[0] * shape[1])

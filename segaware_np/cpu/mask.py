@@ -38,7 +38,7 @@ def exponential_mask_grad(
         np.multiply(m[tile], dm[tile], out=dd[tile])
         return _finish(dd[tile], d[tile], scale)
 
-    return _total(dd, parallel(work, _tiles(d)), distance)
+    return _total(dd, parallel(work, _tiles(d), d.size), distance)
 
 
 def normalized_mask(distance: np.ndarray, scale: Scale) -> np.ndarray:
@@ -63,7 +63,7 @@ def normalized_mask_grad(
         g *= m[tile]
         return _finish(g, d[tile], scale)
 
-    return _total(dd, parallel(work, _tiles(d)), distance)
+    return _total(dd, parallel(work, _tiles(d), d.size), distance)
 
 
 def local_mask(
@@ -100,7 +100,7 @@ def _exponential(distance: np.ndarray, scale: Scale, out: np.ndarray) -> np.ndar
     def work(tile: Tile) -> None:
         np.exp(_logits(d[tile], scale, mask[tile]), out=mask[tile])
 
-    parallel(work, _tiles(d))
+    parallel(work, _tiles(d), d.size)
     return out
 
 
@@ -119,7 +119,7 @@ def _normalized(distance: np.ndarray, scale: Scale, out: np.ndarray) -> np.ndarr
         m[:, empty], total[empty] = 1, len(m)
         m /= total
 
-    parallel(work, _tiles(d))
+    parallel(work, _tiles(d), d.size)
     return out
 
 

@@ -35,7 +35,8 @@ def planewise(plain: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
             image, planes = slice(job[0], job[0] + 1), slice(job[1], job[1] + step)
             out[image, planes] = of(image, planes)
 
-        parallel(work, [(i, start) for i in range(n) for start in range(0, c, step)])
+        jobs = [(i, start) for i in range(n) for start in range(0, c, step)]
+        parallel(work, jobs, sum(array.size for array in (out, *arrays)))
         return out
 
     return run

@@ -19,7 +19,7 @@ def softmax(x: np.ndarray) -> np.ndarray:
         np.exp(block, out=block)
         block /= block.sum(1, keepdims=True)
 
-    parallel(work, parts(pixels))
+    parallel(work, parts(pixels), pixels.size)
     return p
 
 
@@ -34,5 +34,5 @@ def softmax_grad(dp: np.ndarray, p: np.ndarray) -> np.ndarray:
         np.subtract(dpixels[part], total[:, None], out=block)
         block *= pixels[part]
 
-    parallel(work, parts(pixels))
+    parallel(work, parts(pixels), pixels.size)
     return dx

@@ -26,6 +26,9 @@ VARIABLE = "SEGAWARE_NUM_THREADS"
 _BUFFER = 1024
 
 
+_FEW = 1 << 13  # values that one thread is done with before another is awake
+
+
 def get_num_threads() -> int:
     """Return the number of threads that an operation on NumPy arrays may use.
 
@@ -85,19 +88,24 @@ def set_num_threads(count: int) -> None:
     _state.count = number
 
 
-def parallel(work: Callable[[Job], Result], jobs: Sequence[Job]) -> list[Result]:
+def parallel(
+    work: Callable[[Job], Result], jobs: Sequence[Job], values: int | None = None
+) -> list[Result]:
     """``[work(job) for job in jobs]``, shared among the threads.
 
     Whichever thread is free takes the next job, so a result must not depend on what other jobs
     have done. BLAS is held to one thread meanwhile: two levels of threads would fight for the
     processors. That takes threadpoolctl; without it the jobs run one after the other and the
-    threads are BLAS's own. A call from inside a job runs its jobs in the calling thread.
+    threads are BLAS's own. A call from inside a job runs its jobs in the calling thread, and so
+    does one with few values: to wake a thread takes longer, and BLAS wakes none for so few.
 
     Parameters
     ----------
     work : callable
         Of one job.
     jobs : sequence
+    values : int, optional
+        How many numbers the jobs work on in all, if that may be few.
 
     Returns
     -------
@@ -116,7 +124,7 @@ def parallel(work: Callable[[Job], Result], jobs: Sequence[Job]) -> list[Result]
     >>> parallel(lambda n: n * n, range(4))
     [0, 1, 4, 9]
     """
-    if _inside_job.get():
+    if _inside_job.get() or (values is not None and values <= _FEW):
         return [work(job) for job in jobs]
     try:
         helpers = min(get_num_threads(), len(jobs)) - 1 if _state.hold_blas() else 0
