@@ -159,6 +159,29 @@ def host(array: Array) -> np.ndarray:
     return array if array_module(array) is np else array.get()
 
 
+def owner(array: Array) -> int:
+    """What tells apart the memories of arrays: the identity of the array that a view is of.
+
+    Parameters
+    ----------
+    array : NumPy or CuPy array
+
+    Returns
+    -------
+    int
+        Equal for arrays that are, or are views of, one array. Valid as long as they live.
+
+    Examples
+    --------
+    >>> x = np.zeros((4, 3))
+    >>> owner(x[1:].T) == owner(x), owner(x.copy()) == owner(x)
+    (True, False)
+    """
+    while isinstance(array.base, type(array)):
+        array = array.base
+    return id(array)
+
+
 def unshared(array: Array, others: Iterable[Array]) -> Array:
     """The array itself, or a copy if writing into one of the others might change it.
 

@@ -272,6 +272,16 @@ def test_no_array_of_the_callers_is_one_of_the_networks(type_: str, more: str, f
     assert (net.blobs["y"].diff == 7).all()
 
 
+def test_ten_thousand_inputs_are_read_run_and_told_apart() -> None:
+    """Each step of the way must go through them once, not once for each."""
+    count = 10_000
+    net = Net("force_backward: true " + "".join(
+        f'input: "x{i}" input_shape {{ dim: 1 }}\n' for i in range(count)))
+    out = net.forward(x7=[3.0])
+    assert len(out) == count and out["x7"].tolist() == [3.0]
+    assert len(net.backward({"x7": [1.0]})) == count
+
+
 def test_calls_that_cannot_be() -> None:
     net = Net(data() + conv("c", "x"))
     with pytest.raises(RuntimeError, match="run forward first"):
@@ -396,6 +406,11 @@ def test_input_declarations() -> None:
         (data() + layer("p", "Pooling", "x", "pooling_param { kernel_size: 999 pad: 998 }"),
          "a window of 998001 pixels is beyond all reason"),
         (data() + conv("c", "x", "kernel_size: -3"), "expected an integer of at least 0"),
+        (data(1, 1, 1, 1 << 14) + "".join(
+            layer(f"p{i}", "InnerProduct", "x", "inner_product_param { num_output: 16000 }")
+            for i in range(3)), "layer 'p2' .*the parameters up to here have 786,4.*beyond all"),
+        ("".join(data(1, 1, 40000, 40000).replace('"x"', f'"x{i}"') for i in range(6)),
+         r"blobs have 9,600,000,000 numbers, beyond all reason \(of these 'x.' \(1, 1, 40000, 4"),
     ],
 )
 def test_what_is_refused(text: str, message: str) -> None:

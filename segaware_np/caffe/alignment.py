@@ -1,12 +1,13 @@
-"""How two blobs of a network lie on each other, by the layers between.
+"""How blobs of a network lie on each other, by the layers between.
 
-Long's Caffe, with which FCN and HED were made, aligned the bottoms of a Crop in this way: walk back
-from both, by first bottoms, to where they meet, and follow the centres of all windows.
+Long's Caffe, with which FCN and HED were made, aligned the bottoms of a Crop in this way: follow
+the centres of all windows back, by first bottoms, to where both come from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from segaware_np.caffe.blobs import Shape
 from segaware_np.caffe.coordinates import Line, Lines
@@ -16,35 +17,32 @@ from segaware_np.caffe.layers.shape import Crop
 READINGS = ("aligned", "zero")
 
 
-def way(graph: Graph, shapes: Mapping[int, Shape], slot: int) -> dict[int, Lines | None]:
-    """The slots that a slot comes from, by first bottoms, and where its pixels lie on each.
+class Place(NamedTuple):
+    """Where a slot's pixels lie on the slot that they come from in unbroken order."""
 
-    None where a layer between does not keep pixels in their order.
-    """
-    lines: Lines | None = (Line(), Line())
-    found = {slot: lines}
-    while (step := graph.makers.get(slot)) is not None and step.bottoms:
-        below = step.layer.lines(*(shapes[bottom] for bottom in step.bottoms))
-        if lines is not None:
-            lines = below and (lines[0].on(below[0]), lines[1].on(below[1]))
-        slot = step.bottoms[0]
-        found[slot] = lines
+    source: int
+    lines: Lines = (Line(), Line())
+
+
+def places(graph: Graph, shapes: Mapping[int, Shape]) -> dict[int, Place]:
+    """The places of all slots."""
+    found = {graph.versions[name][0]: Place(graph.versions[name][0]) for name in graph.inputs}
+    for step in graph.steps:
+        put(step, shapes, found)
     return found
 
 
-def offset(graph: Graph, shapes: Mapping[int, Shape], inner: int, outer: int) -> Lines | None:
-    """Where the pixels of slot ``inner`` lie on slot ``outer``; None if that cannot be told."""
-    a, b = way(graph, shapes, inner), way(graph, shapes, outer)
-    common = next((slot for slot in a if slot in b), None)
-    if common is None:
-        return None
-    up, down = a[common], b[common]
-    return up and down and (up[0].on(down[0].back()), up[1].on(down[1].back()))
+def put(step: Step, shapes: Mapping[int, Shape], found: dict[int, Place]) -> None:
+    """Add the places of a step's tops; those of its bottoms are known."""
+    below = step.layer.lines(*(shapes[slot] for slot in step.bottoms)) if step.bottoms else None
+    for top in step.tops:
+        found[top] = Place(top)
+        if below is not None:
+            source, (rows, columns) = found[step.bottoms[0]]
+            found[top] = Place(source, (below[0].on(rows), below[1].on(columns)))
 
 
-def place_crop(
-    step: Step, graph: Graph, shapes: Mapping[int, Shape], reading: str | None
-) -> None:
+def place_crop(step: Step, known: Mapping[int, Place], reading: str | None) -> None:
     """Decide where a Crop without ``crop_param`` begins.
 
     Raises FormatError if the forks of Caffe differ and no reading is given, or if there is none
@@ -53,12 +51,7 @@ def place_crop(
     layer = step.layer
     if not isinstance(layer, Crop) or "crop_param" in layer.spec or reading == "zero":
         return
-    outer, inner = step.bottoms
-    lines = offset(graph, shapes, inner, outer)
-    whole = lines is not None and all(
-        line.scale == 1 and line.shift >= 0 and line.shift.denominator == 1 for line in lines
-    )
-    aligned = [int(line.shift) for line in lines] if lines and whole else None
+    aligned = _offset(*(known[slot] for slot in step.bottoms))
     if reading == "aligned":
         if aligned is None:
             raise layer.error("crop: the layers between its bottoms do not align them by whole "
@@ -70,3 +63,13 @@ def place_crop(
             "time, which aligned it by the layers between, and at (0, 0) in the later one: say "
             "crop='aligned' or crop='zero'"
         )
+
+
+def _offset(outer: Place, inner: Place) -> list[int] | None:
+    """The pixel of one slot on which the first of another lies; None if there is no such."""
+    if outer.source != inner.source:
+        return None
+    lines = [a.on(b.back()) for a, b in zip(inner.lines, outer.lines, strict=True)]
+    if any(line.scale != 1 or line.shift < 0 or line.shift.denominator != 1 for line in lines):
+        return None
+    return [int(line.shift) for line in lines]

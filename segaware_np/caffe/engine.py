@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from math import prod
 from typing import Any
 
-from segaware_np.caffe.alignment import place_crop
+from segaware_np.caffe.alignment import Place, place_crop, put
 from segaware_np.caffe.blobs import Shape
 from segaware_np.caffe.fusion import FusedStep, fuse
 from segaware_np.caffe.graph import Graph, Step
 from segaware_np.caffe.layers.base import Context, check_shape
-from segaware_np.caffe.parameters import Shared, check_parameters, make_parameters
-from segaware_np.xp import Array, unshared
+from segaware_np.caffe.parameters import Shared, check_parameters, check_sizes, make_parameters
+from segaware_np.files import FormatError
+from segaware_np.xp import Array, owner
+
+MAX_NUMBERS = 1 << 33  # of all blobs that stay: 32 GiB in single precision
 
 
 class Engine:
@@ -51,6 +56,7 @@ class Engine:
         self._diffs: dict[int, Array] = {}
         self._dropped: set[int] = set()  # slots whose gradient backward passed on and dropped
         self._seeds: dict[int, Array] = {}
+        self._owners: Counter[int] = Counter()  # of the gradients' memory
 
         self.inputs = {name: graph.versions[name][0] for name in graph.inputs}
         self.shapes.update({slot: graph.inputs[name] for name, slot in self.inputs.items()})
@@ -58,21 +64,38 @@ class Engine:
         self._mark_needs()
         self.steps = fuse(graph, self.shapes) if fused else graph.steps
         chains = [step for step in self.steps if isinstance(step, FusedStep)]
-        self._hidden = {slot: [c for c in chains if slot in c.hidden]
-                        for chain in chains for slot in chain.hidden}
+        self._hidden: dict[int, list[FusedStep]] = {}
+        for chain in chains:
+            for slot in chain.hidden:
+                self._hidden.setdefault(slot, []).append(chain)
         self._remade = set(self._hidden) | (self._cheap_slots() if fused else set())
         self._kept = self._slots_to_keep()
+        self._check_size()
+
+    def _check_size(self) -> None:
+        """Raise FormatError if the blobs that stay are more than any machine's memory."""
+        count = sum(prod(self.shapes[slot]) for slot in self._kept)
+        if count > MAX_NUMBERS:
+            most = max(self._kept, key=lambda slot: prod(self.shapes[slot]))
+            raise FormatError(f"the network's blobs have {count:,} numbers, beyond all reason (of "
+                              f"these {self.graph.names[most]!r} {self.shapes[most]})")
 
     # -- shapes and needs ---------------------------------------------------------------------
 
     def _declare(self, crop: str | None) -> None:
         """Work out all shapes for the first time, and make the parameters."""
-        named: dict[str, Shared] = {}
+        known = {slot: Place(slot) for slot in self.inputs.values()}
+        declared = []
         for step in self.graph.steps:
-            place_crop(step, self.graph, self.shapes, crop)
-            self.shapes = self._inferred(self.shapes, [step])
-            declared = step.layer.declare(*(self.shapes[slot] for slot in step.bottoms))
-            step.layer.params = make_parameters(step.layer, declared, named, self.forced)
+            place_crop(step, known, crop)
+            self._infer(step, self.shapes)
+            put(step, self.shapes, known)
+            bottoms = [self.shapes[slot] for slot in step.bottoms]
+            declared.append((step.layer, step.layer.declare(*bottoms)))
+        check_sizes(declared)
+        named: dict[str, Shared] = {}
+        for layer, parameters in declared:
+            layer.params = make_parameters(layer, parameters, named, self.forced)
 
     def shapes_for(self, name: str, shape: Shape) -> dict[int, Shape]:
         """The shapes that all slots would have with another one of an input; changes nothing.
@@ -85,14 +108,17 @@ class Engine:
         """Shapes, with those of the steps' tops worked out anew."""
         found = dict(shapes)
         for step in steps:
-            bottoms = [found[slot] for slot in step.bottoms]
-            tops = step.layer.shapes(*bottoms)
-            for shape in tops:
-                check_shape(step.layer.spec, shape)
-            if step.layer.params:
-                check_parameters(step.layer, step.layer.declare(*bottoms))
-            found.update(zip(step.tops, tops, strict=True))
+            self._infer(step, found)
         return found
+
+    def _infer(self, step: Step, shapes: dict[int, Shape]) -> None:
+        bottoms = [shapes[slot] for slot in step.bottoms]
+        tops = step.layer.shapes(*bottoms)
+        for shape in tops:
+            check_shape(step.layer.spec, shape)
+        if step.layer.params:
+            check_parameters(step.layer, step.layer.declare(*bottoms))
+        shapes.update(zip(step.tops, tops, strict=True))
 
     @property
     def _readers(self) -> list[Step]:
@@ -166,6 +192,7 @@ class Engine:
         inputs = set(self.inputs.values())
         self.values = {slot: a for slot, a in self.values.items() if slot in inputs}
         self._diffs, self._dropped, self._seeds, self.ran = {}, set(), {}, False
+        self._owners = Counter()
         for step in self.steps:
             step.cache = None
 
@@ -231,6 +258,7 @@ class Engine:
             for inner in chain.steps:
                 inner.cache = None
         self._diffs, self._dropped = diffs, dropped - diffs.keys()
+        self._owners = Counter(map(owner, (*self._seeds.values(), *diffs.values())))
 
     def _expanded(self, expand: Collection[FusedStep]) -> list[Step]:
         """The steps, with some fused ones replaced by their originals, run and ready to go back."""
@@ -257,11 +285,22 @@ class Engine:
             self.values[slot] = self._make(slot) if missing else self._zeros(slot)
         return self.values[slot]
 
-    def output(self, slot: int) -> Array:
-        """The array of a slot, in memory of its own: layers may hand on what they read."""
-        value = self.value(slot)
-        self.values[slot] = unshared(value, (a for k, a in self.values.items() if k != slot))
-        return self.values[slot]
+    def outputs(self, slots: Iterable[int]) -> list[Array]:
+        """The arrays of slots, each in memory of its own: layers may hand on what they read."""
+        slots = list(slots)
+        for slot in slots:
+            self.value(slot)
+        owners = Counter(map(owner, self.values.values()))
+        for slot in slots:
+            self._part(self.values, slot, owners)
+        return [self.values[slot] for slot in slots]
+
+    @staticmethod
+    def _part(arrays: dict[int, Array], slot: int, owners: Counter[int]) -> None:
+        """Copy an array if others share its memory."""
+        if owners[mine := owner(arrays[slot])] > 1:
+            owners[mine] -= 1
+            arrays[slot] = arrays[slot].copy()
 
     def _make(self, slot: int) -> Array:
         """The array of a slot, if need be from the layers that make it."""
@@ -282,8 +321,7 @@ class Engine:
             self._run_back(chains, keep_all=True, accumulate=False)
         if first not in self._diffs:
             self._diffs[first] = self._zeros(first)
-        others = [*self._seeds.values(), *(a for k, a in self._diffs.items() if k != first)]
-        self._diffs[first] = unshared(self._diffs[first], others)
+        self._part(self._diffs, first, self._owners)
         return self._diffs[first]
 
     def _zeros(self, slot: int) -> Array:

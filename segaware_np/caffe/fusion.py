@@ -114,14 +114,16 @@ def fuse(graph: Graph, shapes: dict[int, Shape]) -> list[Step]:
 
 def _exclusive(chains: list[FusedStep], graph: Graph) -> list[FusedStep]:
     """Leave out chains whose inner blobs are read, or counted as a loss, by a step outside."""
+    readers: dict[int, list[Step]] = {}
+    for step in graph.steps:
+        for slot in step.bottoms:
+            readers.setdefault(slot, []).append(step)
     while True:
         inside = {step for chain in chains for step in chain.steps}
         kept = [
             chain
             for chain in chains
-            if all(
-                all(step in inside for step in graph.consumers(slot)) for slot in chain.hidden
-            )
+            if all(step in inside for slot in chain.hidden for step in readers[slot])
             and not any(any(step.loss_weights) for step in chain.steps[:-1])
         ]
         if len(kept) == len(chains):

@@ -6,6 +6,7 @@ that all layers are pure functions; the blob's name stands for the last one.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,9 +64,6 @@ class Graph:
     names: list[str] = field(default_factory=list)
     versions: dict[str, list[int]] = field(default_factory=dict)
     inputs: dict[str, Shape] = field(default_factory=dict)
-
-    def consumers(self, slot: int) -> list[Step]:
-        return [step for step in self.steps if slot in step.bottoms]
 
     def outputs(self) -> list[str]:
         """Blobs that no layer reads."""
@@ -125,8 +123,9 @@ def _declared_inputs(net: Message) -> list[tuple[str, Shape]]:
         shapes = [tuple(net.input_dim[4 * i : 4 * i + 4]) for i in range(count)]
     if len(shapes) != count:
         raise net.error(f"expected an input_shape for each of {count} inputs, got {len(shapes)}")
+    times = Counter(net.input)
     for name, shape in zip(net.input, shapes, strict=True):
-        if not name or net.input.count(name) > 1:
+        if not name or times[name] > 1:
             raise net.error(f"input {name!r}: expected a name of its own for each")
         check_shape(net, shape)
     return list(zip(net.input, shapes, strict=True))

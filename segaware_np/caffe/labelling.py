@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segaware_np.caffe.alignment import way
+from segaware_np.caffe.alignment import places
 from segaware_np.caffe.blobs import Shape
 from segaware_np.caffe.coordinates import Line, Lines, corners
 from segaware_np.caffe.net import Net
@@ -199,12 +199,12 @@ class Labeller:
     def _lines(self, shapes: Mapping[int, Shape]) -> Lines:
         slot = self._engine.inputs[self.input]
         size, scores = shapes[slot][2:], shapes[self._slot][2:]
-        lines = way(self._graph, shapes, self._slot).get(slot)
+        source, lines = places(self._graph, shapes)[self._slot]
         if self.stretch:
             lines = corners(size[0], scores[0]), corners(size[1], scores[1])
-        elif lines is None and size == scores:
+        elif source != slot and size == scores:
             lines = Line(), Line()
-        if lines is None:
+        elif source != slot:
             raise ValueError(f"stretch: the layers between do not tell where {_pixels(scores)} "
                              f"scores lie on {_pixels(size)} pixels; they can be stretched over "
                              "them")

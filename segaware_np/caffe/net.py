@@ -176,7 +176,8 @@ class Net:
             If an input does not exist, lives elsewhere, or does not fit the network.
         """
         self._engine.forward(self._read_inputs({**(mapping or {}), **inputs}))
-        return {name: self._engine.output(self._graph.versions[name][-1]) for name in self.outputs}
+        slots = [self._graph.versions[name][-1] for name in self.outputs]
+        return dict(zip(self.outputs, self._engine.outputs(slots), strict=True))
 
     def backward(self, mapping: Mapping[str, Any] | None = None, /, **top_diffs: Any
                  ) -> dict[str, Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from segaware_np.caffe.formats.schema import Message
 from segaware_np.caffe.layers.base import Declaration, Layer
 
 MAX_SIZE = 1 << 28  # numbers of one parameter; the largest of VGG-16 has 1 << 26.6
+MAX_TOTAL = 1 << 29  # of all together; VGG-16 has 1 << 27
 _RATES = ("lr_mult", "decay_mult")
 
 
@@ -20,6 +21,24 @@ class Shared(NamedTuple):
 
     blob: ParameterBlob
     told: set[str]
+
+
+def check_sizes(declared: Iterable[tuple[Layer, Sequence[Declaration]]]) -> None:
+    """Raise FormatError if the parameters of layers, those shared by name once, are too large.
+
+    So that a small file cannot ask for hours of filling or for all memory.
+    """
+    total, named = 0, set()
+    for layer, parameters in declared:
+        for k, (shape, _) in enumerate(parameters):
+            name = layer.spec.param[k].name if k < len(layer.spec.param) else ""
+            if prod(shape) > MAX_SIZE:
+                raise layer.error(f"a parameter of shape {shape} is beyond all reason")
+            total += 0 if name in named else prod(shape)
+            named |= {name} - {""}
+        if total > MAX_TOTAL:
+            raise layer.error(f"the parameters up to here have {total:,} numbers, beyond all "
+                              "reason")
 
 
 def make_parameters(
@@ -48,8 +67,6 @@ def make_parameters(
     rng = layer.context.rng(layer.index)
     out = []
     for k, (shape, initial) in enumerate(declared):
-        if prod(shape) > MAX_SIZE:
-            raise layer.error(f"a parameter of shape {shape} is beyond all reason")
         spec = specs[k] if k < len(specs) else Message("ParamSpec")
         if spec.name and spec.name in named:
             blob = _join(layer, spec, named[spec.name], shape, forced)
