@@ -16,7 +16,7 @@ import numpy as np
 from segaware_np import plot
 from segaware_np.data import Augmentation, Loader, SyntheticScenes
 from segaware_np.extras import require
-from segaware_np.files import atomic_write, check_folder, check_writable
+from segaware_np.files import atomic_write, check_folder, check_writable, remove_leftovers
 from segaware_np.images import overlay, voc_palette, write_image
 from segaware_np.inference import embed, evaluate, predict
 from segaware_np.log import read_log
@@ -93,6 +93,7 @@ def run_demo(
     folder = Path(folder)
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
     for name in _FILES:
         check_writable(folder / name)
     train = SyntheticScenes(_TRAIN, _SIZE, seed=2 * seed)

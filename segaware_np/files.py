@@ -21,7 +21,7 @@ from segaware_np.npz import read_npy, read_npz, write_npz
 from segaware_np.xp import Array, module_of
 
 _NO_LOCKS = (ENOLCK, ENOSYS, EOPNOTSUPP)  # as some network folders say
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
+_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{12}\.tmp")
 _METADATA = "__metadata__"  # not an identifier that a parameter could have
 
 
@@ -202,7 +202,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 def _temporary(path: Path) -> Path:
     """A name in the same folder. Not by `tempfile`, whose files only the owner may read."""
-    return path.with_name(f".{path.name[:60]}.{secrets.token_hex(6)}.tmp")
+    return path.with_name(f".{_shortened(path.name)}.{secrets.token_hex(6)}.tmp")
+
+
+def _shortened(name: str) -> str:
+    """As long as a name may be with what is added to it."""
+    return name[:60]
 
 
 def _open_temporary(path: Path) -> tuple[Path, IO[bytes]]:
@@ -216,7 +221,7 @@ def _open_temporary(path: Path) -> tuple[Path, IO[bytes]]:
         file.close()  # taken for a leftover before it was locked
 
 
-def remove_leftovers(folder: str | os.PathLike[str]) -> None:
+def remove_leftovers(folder: str | os.PathLike[str], name: str | None = None) -> None:
     """Remove what killed processes left of files that `atomic_write` was to write.
 
     A file whose writer is at work stays, and so does one of which that cannot be known.
@@ -224,6 +229,8 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> None:
     Parameters
     ----------
     folder : path-like
+    name : str, optional
+        Of the file; by default of all files.
 
     Raises
     ------
@@ -239,7 +246,8 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> None:
     1
     """
     for path in Path(folder).iterdir():
-        if _TEMPORARY.fullmatch(path.name):
+        found = _TEMPORARY.fullmatch(path.name)
+        if found and (name is None or found[1] == _shortened(name)):
             with suppress(FileNotFoundError), open(path, "r+b") as file:
                 if lock(file):
                     path.unlink()
@@ -364,6 +372,8 @@ def save_arrays(
             file.write(data)
     else:
         raise ValueError(f"path: expected a name ending in .npz or .safetensors, got {path.name}")
+    with suppress(PermissionError):  # of a folder that may be written and not be read
+        remove_leftovers(path.parent, path.name)
 
 
 def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

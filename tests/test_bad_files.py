@@ -471,6 +471,25 @@ def test_files_have_the_permissions_of_others(empty):
     assert (empty / "a.npz").stat().st_mode & 0o777 == 0o640
 
 
+def test_a_write_removes_what_a_killed_one_left(empty):
+    (empty / "a").mkdir()
+    names = [f".{name}.0123456789ab.tmp" for name in ("a.npz", "b.npz", "a.npzz", "x.a.npz")]
+    for name in [*names, ".a.npz.0123456789.tmp"]:
+        (empty / name).write_text("half")
+    save_arrays("a.npz", {"x": X})
+    kept = sorted(path.name for path in empty.iterdir() if path.is_file())
+    assert kept == sorted(["a.npz", ".a.npz.0123456789.tmp", *names[1:]])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files are locked on Unix")
+def test_a_write_leaves_another_one_alone(empty):
+    with atomic_write("a.npz") as file:
+        save_arrays("a.npz", {"x": X})
+        file.write(b"the later one")
+    assert Path("a.npz").read_bytes() == b"the later one"
+    assert [path.name for path in empty.iterdir()] == ["a.npz"]
+
+
 def test_interrupted_write(empty):
     (empty / "a.bin").write_text("before")
     with pytest.raises(KeyboardInterrupt), atomic_write(empty / "a.bin") as file:

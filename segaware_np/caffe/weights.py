@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -56,7 +57,8 @@ def read_layers(path: str | os.PathLike[str]) -> list[LayerWeights]:
     found: dict[str, dict[int, np.ndarray]] = {}
     for name, array in arrays.items():
         key, slash, number = name.rpartition("/")
-        if not (slash and number.isdecimal()) or array.dtype.kind not in "fiu":
+        counts = slash and re.fullmatch("0|[1-9][0-9]{0,5}", number)
+        if not counts or array.dtype.kind not in "fiu":
             raise FormatError(f"{path}: expected arrays of numbers named LAYER/NUMBER, "
                               f"got {name!r} of {array.dtype}")
         found.setdefault(key, {})[int(number)] = array

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segaware_np.data import Dataset, ImageFolder, PairList, SyntheticScenes, VOCFolder
-from segaware_np.files import check_file, check_folder, check_writable
+from segaware_np.files import check_file, check_folder, check_writable, remove_leftovers
 
 HELP = (
     "`scenes` (built in; ./scenes is a folder); a text file of `image label` lines; a folder with "
@@ -118,6 +118,7 @@ def label_files(images: Sequence[str], output: str, *more: str) -> list[tuple[Pa
             made[target] = source
     check_folder(output)
     Path(output).mkdir(parents=True, exist_ok=True)
+    remove_leftovers(output)
     for target in made:
         check_writable(target)
     return [(source, Path(output) / f"{source.stem}.png") for source in sources]

@@ -12,13 +12,14 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from segaware_np.files import FormatError, atomic_write, check_file
+from segaware_np.files import FormatError, atomic_write, check_file, remove_leftovers
 
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
 _MAX_AXES = 32  # as Caffe's
@@ -224,6 +225,8 @@ def _load(path: str | os.PathLike[str]) -> memoryview:
 def _store(path: str | os.PathLike[str], parts: list[bytes]) -> None:
     with atomic_write(path) as file:
         file.writelines(parts)
+    with suppress(PermissionError):  # of a folder that may be written and not be read
+        remove_leftovers(Path(path).parent, Path(path).name)
 
 
 def _fields(data: memoryview, path: str | os.PathLike[str]) -> Iterator[tuple[int, Value]]:
