@@ -318,6 +318,30 @@ def test_a_backward_that_rounds_is_not_called_wrong():
     assert "backward is wrong" not in str(found.value)
 
 
+def test_what_rounds_too_coarsely_is_not_called_wrong():
+    def forward(x):
+        return np.tanh(x.astype(np.float16)).astype(x.dtype), x
+
+    with pytest.raises(GradientError, match="backward cannot be proved for input 0") as found:
+        check_gradients(forward, lambda dy, x: dy * (1 - np.tanh(x) ** 2), [1e-2 * X + 2])
+    assert "forward rounds to" in str(found.value) and "hint" not in str(found.value)
+
+
+@pytest.mark.parametrize("error", [TypeError, ValueError, NotImplementedError, AssertionError])
+def test_complex_numbers_may_be_refused_by_any_error(error):
+    """scikit-image raises a ValueError, for instance."""
+
+    def forward(x):
+        if x.dtype.kind == "c":
+            raise error("real numbers, please")
+        return x * x, x
+
+    report = check_gradients(forward, lambda dy, x: 2 * x * dy, [X])
+    assert report.inputs[0].method == "central differences"
+    with pytest.raises(TypeError, match="complex inputs are refused: real numbers, please"):
+        check_gradients(forward, lambda dy, x: 2 * x * dy, [X], method="complex")
+
+
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_what_computes_in_float64_is_held_to_float64(scale: float):
     """Not taken for rough: entries of very different sizes, outputs that cancel or saturate."""
