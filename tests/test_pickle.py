@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from training_run import make_net, make_trainer
 
-from segaware_np import Window, layers, models, optim
+from segaware_np import Window, caffe, layers, models, optim
 from segaware_np.data import Augmentation, Loader, PairList, SyntheticScenes
 from segaware_np.images import write_image, write_labels
 from segaware_np.net import Net
@@ -124,3 +124,52 @@ def test_gradients_stay_behind():
     twin = copy.deepcopy(net)
     assert not twin.parameters()["conv.weight"].grad.any()
     assert (net.parameters()["conv.weight"].grad == 3).all()
+
+
+CAFFE = """
+input: "x" input_shape { dim: 1 dim: 3 dim: 9 dim: 8 }
+layer { name: "a" type: "Convolution" bottom: "x" top: "a" param { name: "w" } param { name: "b" }
+        convolution_param { num_output: 3 kernel_size: 3 pad: 1 weight_filler { type: "msra" } } }
+layer { name: "a" type: "Convolution" bottom: "a" top: "c" param { name: "w" } param { name: "b" }
+        convolution_param { num_output: 3 kernel_size: 3 pad: 1 } }
+layer { name: "drop" type: "Dropout" bottom: "c" top: "c" }
+layer { name: "i" type: "InnerProduct" bottom: "c" top: "i" inner_product_param { num_output: 2
+        weight_filler { type: "gaussian" } } }
+layer { name: "loss" type: "EuclideanLoss" bottom: "i" bottom: "i" top: "loss" }
+"""
+
+
+def test_a_network_of_caffe_comes_back_as_it_was(again):
+    net = caffe.Net(CAFFE, phase="TRAIN", seed=3)
+    x = np.random.default_rng(0).normal(size=(2, 3, 9, 8))
+    net.forward(x=x)  # of another size, and dropout has drawn
+    net.params["i"][0].lr_mult = 0.5
+    twin = again(net)
+    assert twin.params["i"][0].lr_mult == 0.5
+    for one in (net, twin):
+        one.forward(x=x)
+    np.testing.assert_array_equal(twin.blobs["i"].data, net.blobs["i"].data)
+    twin.params["a"][0].data[...] = 0  # shared by two layers
+    assert not twin.params["a#2"][0].data.any() and net.params["a"][0].data.any()
+
+
+def test_a_pickle_of_caffes_network_holds_nothing_that_a_pass_left():
+    net = caffe.Net(CAFFE, phase="TRAIN")
+    before = len(pickle.dumps(net))
+    net.forward(x=np.zeros((50, 3, 9, 8)))
+    net.backward()
+    assert len(pickle.dumps(net)) < before + 100
+
+
+def test_networks_of_caffe_that_share_parameters_share_them_again(again):
+    train, test = caffe.Net(CAFFE, phase="TRAIN"), caffe.Net(CAFFE)
+    test.share_from(train)
+    first, second = again((train, test))
+    first.params["i"][0].data[...] = 7
+    assert (second.params["i"][0].data == 7).all() and (train.params["i"][0].data != 7).all()
+
+
+def test_a_solver_of_caffe_is_kept_by_its_snapshots():
+    solver = caffe.Solver('base_lr: 1 lr_policy: "fixed" max_iter: 1', net=caffe.Net(CAFFE))
+    with pytest.raises(TypeError, match="a Solver is kept by snapshot and restore"):
+        pickle.dumps(solver)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from segaware_np.parameter import Parameter
 from segaware_np.xp import Array, array_module
 
@@ -41,6 +43,12 @@ class ParameterBlob(Parameter):
     @property
     def shape(self) -> Shape:
         return self.data.shape
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_grad": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
 
     def view(self, shape: Shape) -> ParameterBlob:
         """The same numbers, and the same gradient, in another shape."""

@@ -19,6 +19,7 @@ from segaware_np.caffe.fusion import FusedStep
 from segaware_np.caffe.graph import build
 from segaware_np.caffe.layers.base import Context
 from segaware_np.caffe.weights import distinct, load_weights, save_weights, share_weights
+from segaware_np.extras import require
 from segaware_np.net import aligned
 from segaware_np.xp import Array, as_array
 
@@ -139,6 +140,8 @@ class Net:
         if crop is not None and crop not in READINGS:
             raise ValueError(f"crop: expected one of {', '.join(READINGS)}, got {crop!r}")
         spec = describe(path_or_text, "NetParameter", variables or {})
+        self._made = {"path_or_text": spec, "phase": phase, "dtype": dtype, "fuse": fuse,
+                      "crop": crop, "state": state}
         context = Context(phase, np.dtype(dtype), xp, seed)
         graph = build(spec, _state(spec, state, phase), context)
         self.name, self._graph, self._context = spec.name, graph, context
@@ -152,6 +155,11 @@ class Net:
         self.params = {key: layer.params for key, layer in zip(keys, layers, strict=True)}
         if weights is not None:
             self.copy_from(weights)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What a pickle and a copy keep: description, parameters and random state."""
+        kept = [(blob.data, blob.lr_mult, blob.decay_mult) for blob in self.learned().values()]
+        return _remade, (self._made, self.xp.__name__, kept, self.state())
 
     # -- running ------------------------------------------------------------------------------
 
@@ -354,3 +362,18 @@ def _state(spec: Message, given: Message | None, phase: str) -> Message:
             state._values[name] = state.stage + value if name == "stage" else value
     state._values["phase"] = phase
     return state
+
+
+def _remade(
+    made: dict[str, Any], xp: str, kept: list[tuple[Array, float, float]], state: dict[str, int]
+) -> Net:
+    """The network that was pickled; two of one pickle share again what they shared."""
+    net = Net(**made, xp=np if xp == "numpy" else require(xp, extra="gpu"))
+    for blob, (data, lr_mult, decay_mult) in zip(net.learned().values(), kept, strict=True):
+        blob.data, blob.lr_mult, blob.decay_mult = data, lr_mult, decay_mult
+    for blobs in net.params.values():
+        for blob in blobs:
+            if blob.owner is not blob:
+                blob.data = blob.owner.data.reshape(blob.data.shape)
+    net.set_state(state)
+    return net

@@ -107,6 +107,10 @@ class Solver:
         self.loss = 0.0
         self._losses: deque[float] = deque(maxlen=self.param.average_loss)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a Solver is kept by snapshot and restore: a pickle would tear its "
+                        "networks and histories apart")
+
     @property
     def iteration(self) -> int:
         return self._optimizer.iteration
