@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise, product
+from itertools import product
 from operator import add
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from segaware_np.net import Net
 from segaware_np.ops.resize import resize_forward
 from segaware_np.progress import progress as show_progress
 from segaware_np.ranges import COUNT, check
-from segaware_np.reach import Reach, reach
+from segaware_np.reach import Reach, pieces, reach
 from segaware_np.xp import Array, host
 
 if TYPE_CHECKING:
@@ -166,11 +166,11 @@ def tiled(
     if max(height, width) <= tile:
         return function(image)
     axes = zip((height, width), *reach, strict=True)
-    rows, columns = (_pieces(length, tile, *axis) for length, *axis in axes)
+    rows, columns = (pieces(length, tile, *axis) for length, *axis in axes)
     result = None
     with show_progress(len(rows) * len(columns), shown=progress) as step:
         for row, column in product(rows, columns):
-            part = function(_cut(image, row.seen, column.seen))
+            part = function(window_of(image, row.seen, column.seen))
             if result is None:
                 result = np.empty((*part.shape[:-2], height, width), part.dtype)
             kept = part[..., row.own, column.own]
@@ -180,37 +180,22 @@ def tiled(
     return result
 
 
-class _Piece(NamedTuple):
-    """Along one axis: what a piece sees, what is kept of it, and where that stands in the piece."""
+def window_of(image: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
+    """Return some rows and columns of a picture, with RGB's mean where they lie beyond it.
 
-    seen: slice
-    kept: slice
-    own: slice
+    Parameters
+    ----------
+    image : (H, W, 3) array
+        Anything that gives NumPy arrays for slices.
+    rows, columns : slice
+        From pixels of the picture on.
 
-
-def _pieces(length: int, tile: int, grid: int, before: int, after: int) -> list[_Piece]:
-    """Cut an axis into pieces of sides ``grid * k + 1``, as few and as even as can be."""
-    cells = -(-max(length - 1, 1) // grid)  # of the padded picture, whose last pixel is one more
-    lead, tail = (-(-far // grid) * grid for far in (before, max(after - 1, 0)))
-    most = (tile - 1 - lead - tail) // grid
-    if most < 1:
-        raise ValueError(
-            f"tile: expected at least {lead + grid + tail + 1} pixels for a network that sees "
-            f"{before} and {after} pixels around a cell of {grid}, got {tile}"
-        )
-    count = -(-cells // most)
-    edges = [grid * (cells * i // count) for i in range(count)]
-    pieces = []
-    for first, last in pairwise([*edges, grid * cells + 1]):
-        start, stop = max(first - lead, 0), min(last + tail + 1, grid * cells + 1)
-        kept = slice(first, min(last, length))
-        pieces.append(_Piece(slice(start, stop), kept, slice(first - start, kept.stop - start)))
-    return pieces
-
-
-def _cut(image: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
-    """Some rows and columns of a picture, with RGB's mean where they lie beyond it."""
-    part = image[rows, columns]
+    Examples
+    --------
+    >>> window_of(np.zeros((4, 6, 3), np.uint8), slice(2, 5), slice(0, 2))[:, 0, 0].tolist()
+    [0, 0, 123]
+    """
+    part = np.asarray(image[rows, columns])
     below, right = rows.stop - rows.start - len(part), columns.stop - columns.start - part.shape[1]
     if below == right == 0:
         return part

@@ -75,6 +75,71 @@ def reach(net: Net, output: str = "score") -> Reach:
     return Reach(*zip(rows, columns, strict=True))
 
 
+class Stretch(NamedTuple):
+    """A piece along one axis of an image.
+
+    Attributes
+    ----------
+    seen : slice
+        Pixels that the piece reads; they may lie beyond the image.
+    kept : slice
+        Pixels that it is for.
+    own : slice
+        Where these stand among those that it reads.
+
+    Examples
+    --------
+    >>> piece = Stretch(seen=slice(8, 21), kept=slice(12, 20), own=slice(4, 12))
+    >>> np.arange(100)[piece.seen][piece.own].tolist() == list(range(100))[piece.kept]
+    True
+    """
+
+    seen: slice
+    kept: slice
+    own: slice
+
+
+def pieces(length: int, tile: int, grid: int, before: int, after: int) -> list[Stretch]:
+    """Cut an axis into pieces of sides ``grid * k + 1``, as few as can be, even but for the last,
+    which is no larger.
+
+    Parameters
+    ----------
+    length : int
+        Of the axis, pixels.
+    tile : int
+        Longest side of a piece with all that it sees.
+    grid, before, after : int
+        Of a `Reach`, along this axis.
+
+    Raises
+    ------
+    ValueError
+        If nothing is left of a tile for what is kept.
+
+    Examples
+    --------
+    >>> first, second = pieces(length=20, tile=21, grid=4, before=3, after=4)
+    >>> first.seen, first.kept, second.seen, second.kept
+    (slice(0, 17, None), slice(0, 12, None), slice(8, 21, None), slice(12, 20, None))
+    """
+    end = -(-max(length - 1, 1) // grid) * grid + 1  # with what is put around the image
+    lead, tail = (-(-far // grid) * grid for far in (before, max(after - 1, 0)))
+    most = (tile - 1 - lead - tail) // grid * grid
+    if most < 1:
+        raise ValueError(
+            f"tile: expected at least {lead + grid + tail + 1} pixels for a network that sees "
+            f"{before} and {after} pixels around a cell of {grid}, got {tile}"
+        )
+    step = -(-length // (grid * -(-length // most))) * grid
+    found = []
+    for first in range(0, length, step):
+        seen = slice(max(first - lead, 0), min(first + step + tail + 1, end))
+        kept = slice(first, min(first + step, length))
+        found.append(Stretch(seen, kept, slice(first - seen.start, kept.stop - seen.start)))
+    return found
+
+
 def _along(plan: list[Node], inputs: tuple[str, ...], output: str, axis: int) -> tuple:
     """Grid, and pixels seen before and after a cell of it, along one axis."""
     steps = _steps(plan, inputs, axis)

@@ -16,7 +16,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(page for page in DOCS.rglob("*.md") if not page.is_relative_to(DOCS / "_build"))
 NAMES = [str(page.relative_to(DOCS)) for page in PAGES]
 CUPY = {"gpu.md"}  # its blocks need a GPU
-NEEDS = {"pytorch.md": "torch", "jax.md": "jax"}
+NEEDS = {"pytorch.md": "torch", "jax.md": "jax", "large_images.md": "zarr"}
 
 
 def find(name):

@@ -42,6 +42,7 @@ NEEDS = {  # what examples cannot do without
     "segaware_np.data.datasets": "PIL",
     "segaware_np.demo": "matplotlib",
     "segaware_np.images": "PIL",
+    "segaware_np.large": "zarr",
     "segaware_np.plot": "matplotlib",
     "segaware_np.testing.cuda.nvrtc": "nvidia",
 }

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from segaware_np.commands import sources
+from segaware_np.commands import large, sources
 from segaware_np.commands.networks import add_partial, load_network
 from segaware_np.commands.options import add_device, add_tile, array_library, fraction, whole
 from segaware_np.crf import refine
@@ -33,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "images", metavar="IMAGE", nargs="+", help="image files, or folders of images"
     )
     parser.add_argument(
-        "-o", "--output", default="predictions", metavar="FOLDER", help="receives the pictures"
+        "-o", "--output", default="predictions", metavar="FOLDER",
+        help="receives the pictures; NAME.zarr receives the labels of a picture beyond the memory",
     )
     parser.add_argument(
         "--strength", type=fraction, default=0.5,
@@ -52,11 +53,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_partial(parser)
     add_tile(parser)
     add_device(parser)
+    large.add_arguments(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
     """Write the pictures."""
+    if large.wanted(options):
+        large.run(options)
+        return
     xp = array_library(options)
     net = load_network(options.model, "score", xp, options.partial)
     label = _labeller(net, options.crf, xp, options.tile)
