@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,7 @@ def refine(
     position: float = 20.0,
     colour: float = 25.0,
     contrast: float = 0.3,
+    each: Callable[[int, int], None] = lambda done, total: None,
 ) -> Array:
     """Let pixels that look alike and lie near each other agree on their class.
 
@@ -52,6 +54,8 @@ def refine(
     position, colour, contrast : float
         Standard deviations above 0 of position in pixels, of colour in grey levels and of the
         embedding: differences much below them do not count, much above them cut the tie.
+    each : callable
+        To be called with the pieces done and those in all, after each piece of a large picture.
 
     Returns
     -------
@@ -111,7 +115,7 @@ def refine(
     deviations = [deviation for _, deviation in features]
     run = partial(_refine, deviations=deviations, weight=weight, iterations=iterations)
     images = (score[None], *(feature[None] for feature, _ in features))
-    return forward_in_pieces(run, images, (window,), steps=iterations)[0][0]
+    return forward_in_pieces(run, images, (window,), iterations, each)[0][0]
 
 
 def _refine(

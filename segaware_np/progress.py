@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from errno import EIO, ENOSPC
 
 from segaware_np.extras import require
@@ -52,6 +52,31 @@ def progress(total: int, done: int = 0, shown: bool = True) -> Iterator[Callable
             bar.update()
 
         yield advance
+
+
+@contextmanager
+def progress_of_pieces(shown: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """Show how far the pieces of one picture have come, whose number is known with the first.
+
+    Parameters
+    ----------
+    shown : bool
+        False: show nothing.
+
+    Yields
+    ------
+    callable
+        To be called with the pieces done and those in all, after each.
+    """
+    with ExitStack() as stack:
+        step: Callable[[str], None] | None = None
+
+        def each(done: int, total: int) -> None:
+            nonlocal step
+            step = step or stack.enter_context(progress(total, shown=shown))
+            step("refined")
+
+        yield each
 
 
 def _lines(total: int, done: int) -> Callable[[str], None]:

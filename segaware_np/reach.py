@@ -100,7 +100,7 @@ class Stretch(NamedTuple):
 
 
 def pieces(length: int, tile: int, grid: int, before: int, after: int) -> list[Stretch]:
-    """Cut an axis into pieces of sides ``grid * k + 1``, as few as can be, even but for the last,
+    """Return pieces of an axis of sides ``grid * k + 1``, as few as can be, even but for the last,
     which is no larger.
 
     Parameters

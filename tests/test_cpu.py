@@ -160,6 +160,16 @@ def test_a_mask_has_no_say_beside_the_image_in_a_sum(channels, dilation):
     assert all(np.isfinite(array).all() for array in (sums, *gradients))
 
 
+@pytest.mark.parametrize("shape", [(1, 3, 0, 0), (0, 3, 4, 4), (1, 0, 3, 3), (1, 3, 0, 5)])
+@pytest.mark.parametrize("window", [Window(1, pad=1), Window(3, pad=2)])
+def test_distances_of_nothing_are_none_or_nought(shape, window):
+    e, measure = np.zeros(shape), Measure(window, "L1", False, False)
+    count = (shape[0], window.size, *window.output_shape(shape[2:]))
+    d = FORMS["cpu", "distance"](e, measure)
+    assert d.shape == count and not d.any()
+    assert FORMS["cpu", "distance_grad"](np.ones(count), e, measure).shape == shape
+
+
 def test_an_image_without_pixels_has_a_border():
     x, window = np.ones((2, 3, 0, 4)), Window((4, 1), pad=(2, 0))
     weight = np.ones((5, 3, 4, 1))

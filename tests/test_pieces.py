@@ -194,3 +194,11 @@ def test_the_environment_gives_the_default(monkeypatch):
     for count, error in ((0, ValueError), (1.5, TypeError), ("1", TypeError)):
         with pytest.raises(error, match="count: expected"):
             set_mask_memory(count)
+
+
+def test_whoever_waits_hears_of_each_piece():
+    heard = []
+    score, image = np.zeros((2, 40, 50)), np.zeros((40, 50, 3), np.uint8)
+    set_mask_memory(9 * 8 * 500)
+    refine(score, image, window=Window.same(3, 2), each=lambda *numbers: heard.append(numbers))
+    assert heard == [(1, 4), (2, 4), (3, 4), (4, 4)]

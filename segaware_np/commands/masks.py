@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 import numpy as np
 
@@ -82,4 +83,5 @@ def embed(image: np.ndarray, source: str) -> np.ndarray:
     if source == "rgb":
         return np.ascontiguousarray(image.transpose(2, 0, 1), np.float32) / 255
     net = load_network(source, "embedding")
-    return tiled(lambda part: inference.embed(net, part), image, reach=reach(net, "embedding"))
+    sees, shown = reach(net, "embedding"), sys.stderr.isatty()
+    return tiled(lambda part: inference.embed(net, part), image, reach=sees, progress=shown)

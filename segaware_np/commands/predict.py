@@ -17,7 +17,7 @@ from segaware_np.crf import refine
 from segaware_np.images import overlay, read_image, write_image, write_labels
 from segaware_np.inference import embed, predict, score, tiled
 from segaware_np.net import Net
-from segaware_np.progress import progress
+from segaware_np.progress import progress, progress_of_pieces
 from segaware_np.reach import reach
 
 
@@ -98,10 +98,12 @@ def _labeller(
         if crf is None:
             return tiled(lambda part: predict(net, part), image, tile, sees, shown)
         scores = tiled(lambda part: score(net, part), image, tile, sees, shown)
-        if embedding is None:
-            return refine(scores, image).argmax(axis=0).astype(np.int32)
-        further = reach(embedding, "embedding")
-        found = tiled(lambda part: embed(embedding, part), image, tile, further, shown)
-        return refine(scores, None, found).argmax(axis=0).astype(np.int32)
+        guide: dict[str, Any] = {"image": image}
+        if embedding is not None:
+            further = reach(embedding, "embedding")
+            found = tiled(lambda part: embed(embedding, part), image, tile, further, shown)
+            guide = {"embedding": found}
+        with progress_of_pieces(shown) as each:
+            return refine(scores, **guide, each=each).argmax(axis=0).astype(np.int32)
 
     return label

@@ -140,7 +140,7 @@ def _difference(embedding: np.ndarray, window: Window) -> np.ndarray | None:
     """Centre minus neighbour, (N, E, K, pixels); 0 where one of them is not in the image."""
     n, e, height, width = embedding.shape
     rows, columns = window.output_shape((height, width))
-    if not 0 < n * e * window.size * rows * columns <= _COLUMNS:
+    if not embedding.size or not 0 < n * e * window.size * rows * columns <= _COLUMNS:
         return None
     ends, flat = _pairs(window, (height, width)), embedding.reshape(n, e, height * width)
     here, there = (flat.take(end, axis=2) for end in (ends.here, ends.there))

@@ -61,7 +61,11 @@ class PiecesCache(NamedTuple):
 
 
 def forward_in_pieces(
-    run: Run, images: tuple[Array | None, ...], windows: tuple[Window, ...], steps: int = 1
+    run: Run,
+    images: tuple[Array | None, ...],
+    windows: tuple[Window, ...],
+    steps: int = 1,
+    each: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Array, Any]:
     """Run an operation on images, in pieces if the masks of these windows exceed the limit.
 
@@ -75,6 +79,8 @@ def forward_in_pieces(
         With several, or several steps, each keeps the size of an image.
     steps : int
         How often the windows are looked through, one after another.
+    each : callable
+        To be called with the pieces done and those in all, after each.
 
     Returns
     -------
@@ -89,12 +95,13 @@ def forward_in_pieces(
         return run(*images, *windows)
     y = None
     with device_of(first):
-        for piece in found:
+        for done, piece in enumerate(found, start=1):
             part, _ = run(*_cut(images, piece), *piece.windows)
             if y is None:
                 shape = (len(first), part.shape[1], *windows[0].output_shape(first.shape[2:]))
                 y = array_module(first).empty(shape, part.dtype)
             y[piece.kept] = part[piece.own]
+            each(done, len(found))
     return y, PiecesCache(run, images, found)
 
 
@@ -203,7 +210,7 @@ def _stretches(axes: Sequence[Axis], apart: int, most: int, steps: int) -> list[
         inner = -(-count // -(-count // inner))  # as even as can be
         for a in range(0, count, inner):
             b = min(a + inner, count)
-            first = stride * max(0, a - lead)
+            first = stride * min(max(0, a - lead), (length - 1) // stride)  # a pixel, at least
             last = max(first + 1, min(length, stride * (b - 1) + tail + 1))
             own = slice(a - first // stride, b - first // stride)
             kept = _stepping(residue, a, b, apart)
