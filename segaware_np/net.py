@@ -316,8 +316,10 @@ class Net:
             If it is not a state of this network's generator.
         """
         try:
-            self.rng.bit_generator.state = state["rng"]
-        except (KeyError, TypeError) as error:
+            trial = type(self.rng.bit_generator)()
+            trial.state = state["rng"]
+            self.rng.bit_generator.state = trial.state  # whole or not at all
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise ValueError(f"state: not the random state of a network ({error})") from error
 
     def weights(self) -> dict[str, np.ndarray]:

@@ -337,7 +337,7 @@ class Trainer:
         FormatError
             If it is damaged; the message names the newest one that is whole.
         ValueError
-            If it is one of another network or solver, or of other settings; no weight was changed.
+            If it is one of another network or solver, or of other settings; nothing was changed.
         """
         paths = self.checkpoints()
         if not paths:
@@ -357,11 +357,14 @@ class Trainer:
         own = {name: p.data for name, p in self.net.parameters().items()}
         if faults := differing_arrays(own, weights):
             raise ValueError(f"{path}: checkpoint of another network: {faults}")
-        self.net.set_state(metadata["net"])
+        before, whose = self.net.state(), "network"
         try:
+            self.net.set_state(metadata["net"])
+            whose = "optimizer"
             self.optimizer.set_state(histories, metadata["optimizer"])
-        except ValueError as error:
-            raise ValueError(f"{path}: checkpoint of another optimizer: {error}") from error
+        except (TypeError, ValueError) as error:
+            self.net.set_state(before)
+            raise ValueError(f"{path}: checkpoint of another {whose}: {error}") from error
         self.net.set_weights(weights)
         self.loader.state = metadata["loader"]
         return path
@@ -379,7 +382,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dic
     kinds = {"arrays": list, "settings": dict, "optimizer": dict, "loader": int, "net": dict}
     if metadata.get("format") != _FORMAT or not all(
         isinstance(metadata.get(key), kind) for key, kind in kinds.items()
-    ):
+    ) or metadata["loader"] < 0:
         raise FormatError(f"{path}: not a checkpoint of this version")
     if sorted(arrays) != metadata["arrays"]:
         raise FormatError(f"{path}: damaged: its arrays are not those it lists")

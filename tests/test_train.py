@@ -521,9 +521,13 @@ def test_a_file_that_is_no_checkpoint(stopped):
     save_arrays(stopped / "checkpoint-00000009.npz", {"other": np.zeros(3)}, metadata)
     with pytest.raises(FormatError, match="damaged: its arrays are not those it lists"):
         make_trainer(stopped).run(resume=True)
-    metadata["net"] = {"rng": {"bit_generator": "Dice"}}
-    save_arrays(stopped / "checkpoint-00000009.npz", arrays, metadata)
-    with pytest.raises(ValueError, match="state"):
+    state = metadata["net"]["rng"] | {"uinteger": -1}
+    for rng in ({"bit_generator": "Dice"}, state, 7):
+        save_arrays(stopped / "checkpoint-00000009.npz", arrays, metadata | {"net": {"rng": rng}})
+        with pytest.raises(ValueError, match="09.npz: checkpoint of another network: state: not"):
+            make_trainer(stopped).run(resume=True)
+    save_arrays(stopped / "checkpoint-00000009.npz", arrays, metadata | {"loader": -1})
+    with pytest.raises(FormatError, match="not a checkpoint of this version; remove it"):
         make_trainer(stopped).run(resume=True)
 
 
@@ -539,10 +543,11 @@ def test_a_file_that_is_no_checkpoint(stopped):
 def test_a_checkpoint_of_something_else(stopped, change, message):
     options = {key: value() if key == "net" else value for key, value in change.items()}
     trainer = make_trainer(stopped, **options)
-    before = trainer.net.weights()
+    before, random = trainer.net.weights(), trainer.net.state()
     with pytest.raises(ValueError, match=f"00000006.npz: checkpoint of .*{message}"):
         trainer.run(resume=True)
-    assert trainer.optimizer.iteration == 0
+    assert trainer.optimizer.iteration == trainer.loader.state == 0
+    assert trainer.net.state() == random
     for name, weight in trainer.net.weights().items():
         np.testing.assert_array_equal(weight, before[name])
 
