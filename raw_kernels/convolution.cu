@@ -66,6 +66,10 @@ template <typename A, int TILE_O> struct Threads {
 #pragma unroll
       for (int w = 0; w < WINDOWS; ++w) write(output(o), place(w), sum[o][w]);
   }
+  template <typename Function> __device__ static void for_each_place(Function visit) {
+#pragma unroll 1
+    for (int i = 0; i < OUTPUTS * WINDOWS; ++i) visit(output(i / WINDOWS), place(i % WINDOWS));
+  }
 };
 
 // ---- the same by tensor cores: the 32 threads of a warp multiply together ----------------
@@ -162,7 +166,41 @@ template <typename T> struct TensorCores {
         for (int i = 0; i < 4; ++i)
           write(m * 16 + g + i / 2 * 8, first + n * 8 + 2 * t + i % 2, sum[m][n][i]);
   }
+  template <typename Function> __device__ static void for_each_place(Function visit) {
+    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, first = threadIdx.x / 32 * 32;
+#pragma unroll 1
+    for (int i = 0; i < DOWN * ACROSS * 4; ++i) {
+      const int m = i / ACROSS / 4, n = i / 4 % ACROSS;
+      visit(m * 16 + g + i % 4 / 2 * 8, first + n * 8 + 2 * t + i % 2);
+    }
+  }
 };
+
+// ---- one number by itself ----------------------------------------------------------------
+// Tiles of columns hold zeros where a window leaves the image, and 0 * NaN is NaN: a weight or a
+// gradient that is not finite would show where the formula does not use it. What comes out of
+// tiles as NaN or infinite is therefore summed again, over what lies inside the image.
+
+// sum_{k,c} weight[k,c] * mask[k,p] * x[c,p+delta_k], of one sample, group and output, whose
+// weights lie `next_offset` and `next_channel` apart.
+template <typename T, bool MASKED>
+__device__ Accumulator<T> sum_inside(const T* image, const T* attention, const T* weights,
+                                     Index next_offset, Index next_channel,
+                                     const Window& window, int p, int channels) {
+  const Place corner = window.corner(p);
+  Accumulator<T> sum = 0;
+#pragma unroll 1
+  for (int k = 0; k < window.size(); ++k) {
+    const int q = window.neighbour(corner, k / window.kernel_w, k % window.kernel_w);
+    const Accumulator<T> attended =
+        MASKED ? widen(attention[(Index)k * window.windows() + p]) : Accumulator<T>(1);
+#pragma unroll 1
+    for (int c = 0; q >= 0 && c < channels && !isnan(sum); ++c)
+      sum += widen(weights[k * next_offset + c * next_channel]) *
+             (attended * widen(image[(Index)c * window.pixels() + q]));
+  }
+  return sum;
+}
 
 // ---- the walk along the common axis ------------------------------------------------------
 // x (N, groups*channels, H, W); mask (N, K, Ho, Wo), read if MASKED;
@@ -242,12 +280,28 @@ __device__ __forceinline__ void convolve(const T* __restrict__ x, const T* __res
       if (step + 1 < steps) fetch();  // on its way while this step is multiplied
       product.add(weights[buffer], columns[buffer]);
     }
-    product.for_each([&](int o, int w, A sum) {
+    bool finite = true;
+    auto write = [&](int o, int w, auto find) {
       const int output = o0 + o, p = p0 + w;
       if (output >= outputs || p >= windows) return;
       const A start = bias ? widen(bias[group * outputs + output]) : A(0);
-      y[(plane * outputs + output) * windows + p] = T(start + sum);
+      T& target = y[(plane * outputs + output) * windows + p];
+      find(output, p, start, target);
+    };
+    product.for_each([&](int o, int w, A sum) {
+      write(o, w, [&](int, int, A start, T& target) {
+        finite = finite && isfinite(sum);
+        target = T(start + sum);
+      });
     });
+    if (!finite)
+      Product::for_each_place([&](int o, int w) {
+        write(o, w, [&](int output, int p, A start, T& target) {
+          target = T(start + sum_inside<T, MASKED>(image, attention, matrix + output,
+                                                   (Index)channels * outputs, outputs, window,
+                                                   p, channels));
+        });
+      });
     __syncthreads();  // the next tile fills the buffers anew
   }
 }
@@ -270,4 +324,50 @@ convolution_tensor_cores(const T* __restrict__ x, const T* __restrict__ mask,
                          int outputs) {
   convolve<T, TensorCores<T>::TILE_O, MASKED, TensorCores<T>>(
       x, mask, weight, bias, y, window, batch, groups, channels, outputs);
+}
+
+// What products of columns made, y (N, groups*outputs, Ho, Wo), summed again where it is not
+// finite; weight (groups*outputs, channels, K).
+template <typename T, bool MASKED>
+__global__ void convolution_repair(const T* __restrict__ x, const T* __restrict__ mask,
+                                   const T* __restrict__ weight, const T* __restrict__ bias,
+                                   T* __restrict__ y, Window window, Index batch, int groups,
+                                   int channels, int outputs) {
+  const int windows = window.windows(), size = window.size();
+  for (Index i = first_item(); i < batch * groups * outputs * windows; i += item_step()) {
+    if (isfinite(widen(y[i]))) continue;
+    const Index map = i / windows, n = map / outputs / groups;
+    const int output = map % (groups * outputs), p = i % windows;
+    const T* image = x + (n * groups + output / outputs) * channels * window.pixels();
+    const Accumulator<T> start = bias ? widen(bias[output]) : Accumulator<T>(0);
+    y[i] = T(start + sum_inside<T, MASKED>(image, mask + n * size * windows,
+                                           weight + (Index)output * channels * size, 1, size,
+                                           window, p, channels));
+  }
+}
+
+// The same for dweight[o,c,k] = sum_{n,p} dy[n,o,p] * mask[n,k,p] * x[n,c,p+delta_k].
+template <typename T, bool MASKED>
+__global__ void weight_gradient_repair(const T* __restrict__ dy, const T* __restrict__ x,
+                                       const T* __restrict__ mask,
+                                       Accumulator<T>* __restrict__ dweight, Window window,
+                                       Index batch, int groups, int channels, int outputs) {
+  const int windows = window.windows(), size = window.size();
+  for (Index i = first_item(); i < (Index)groups * outputs * channels * size; i += item_step()) {
+    if (isfinite(dweight[i])) continue;
+    const int k = i % size, output = i / size / channels;
+    const int channel = output / outputs * channels + i / size % channels;
+    Accumulator<T> sum = 0;
+    for (Index at = 0; at < batch * windows && !isnan(sum); ++at) {
+      const Index n = at / windows;
+      const int p = at % windows;
+      const int q = window.neighbour(window.corner(p), k / window.kernel_w, k % window.kernel_w);
+      if (q < 0) continue;
+      const Accumulator<T> attended =
+          MASKED ? widen(mask[(n * size + k) * windows + p]) : Accumulator<T>(1);
+      sum += widen(dy[(n * groups * outputs + output) * windows + p]) *
+             (attended * widen(x[(n * groups * channels + channel) * window.pixels() + q]));
+    }
+    dweight[i] = sum;
+  }
 }

@@ -151,20 +151,21 @@ __global__ void distance_backward(const T* __restrict__ dd, const T* __restrict_
 template <typename T>
 __device__ void normalize(const T* d, T* mask, Accumulator<T> s, int size, int windows) {
   typedef Accumulator<T> A;
-  // Relative to its largest exponent, so that nothing overflows.
-  A top = -infinity<A>(), sum = 0;
+  // Relative to the entry of the largest weight, before the scale: so nothing overflows.
+  A nearest = infinity<A>(), sum = 0;
+  for (int k = 0; k < size; ++k) {
+    const A distance = widen(d[(Index)k * windows]), rank = s < 0 ? -distance : distance;
+    if (!isinf(distance) && !(rank >= nearest)) nearest = rank;
+  }
+  const bool empty = isinf(nearest);
+  if (!(s > 0)) nearest = s < 0 ? -nearest : A(0);
   for (int k = 0; k < size; ++k) {
     const A distance = widen(d[(Index)k * windows]);
-    if (!isinf(distance) && !(-s * distance <= top)) top = -s * distance;
+    if (!isinf(distance)) sum += exp(-s * (distance - nearest));
   }
   for (int k = 0; k < size; ++k) {
     const A distance = widen(d[(Index)k * windows]);
-    if (!isinf(distance)) sum += exp(-s * distance - top);
-  }
-  const bool empty = isinf(top) && sum == 0;
-  for (int k = 0; k < size; ++k) {
-    const A distance = widen(d[(Index)k * windows]);
-    const A weight = isinf(distance) ? A(0) : exp(-s * distance - top) / sum;
+    const A weight = isinf(distance) ? A(0) : exp(-s * (distance - nearest)) / sum;
     mask[(Index)k * windows] = T(empty ? A(1) / size : weight);
   }
 }

@@ -16,6 +16,7 @@ template <typename A> struct Sample {
     below = position / steps;
     above = min(below + 1, length - 1);
     weight = A(position % steps) / steps;
+    if (weight == 0) above = below;  // lest a NaN there be used
   }
   // What input pixel q contributes to this output pixel.
   __device__ A of(int q) const {
@@ -63,8 +64,8 @@ __global__ void resize_backward(const T* __restrict__ dy, T* __restrict__ dx, In
     for (int row = top; row <= bottom; ++row) {
       const A share = Sample<A>(row, height, out_height).of(q);
       for (int col = left; col <= right; ++col)
-        sum += share * Sample<A>(col, width, out_width).of(r) *
-               widen(image[(Index)row * out_width + col]);
+        if (const A weight = share * Sample<A>(col, width, out_width).of(r))
+          sum += weight * widen(image[(Index)row * out_width + col]);
     }
     dx[i] = T(sum);
   }

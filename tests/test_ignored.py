@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 
@@ -16,9 +18,11 @@ everything = pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 
 
-@pytest.fixture(params=["numpy", "cupy"])
-def xp(request):
-    return np if request.param == "numpy" else request.getfixturevalue("cupy")
+@pytest.fixture(params=["numpy", "numpy, large", "cupy"])
+def xp(request, monkeypatch):
+    if request.param == "numpy, large":  # as where bands are worth preparing
+        monkeypatch.setattr(import_module("segaware_np.cpu.small"), "_COLUMNS", 0)
+    return request.getfixturevalue("cupy") if request.param == "cupy" else np
 
 
 def host(array):

@@ -10,6 +10,9 @@ matrix product reads it:
   `views.Gathering`).
 
 A plain convolution is the same without m; with stride 1 its dx is a forward pass of dy.
+
+The columns hold zeros where a window leaves the image. Where these would meet a NaN or an infinity,
+in a weight or in dy, the plain formula computes the result: it leaves out what lies outside.
 """
 
 from __future__ import annotations
@@ -24,7 +27,17 @@ import numpy as np
 from segaware_np.cpu import small
 from segaware_np.cpu.gemm import gemm
 from segaware_np.cpu.threads import get_num_threads, parallel, scratch
-from segaware_np.cpu.views import Gathering, Run, WindowViews, gather, gather_weighted, margin
+from segaware_np.cpu.views import (
+    Gathering,
+    Run,
+    WindowViews,
+    finite,
+    gather,
+    gather_weighted,
+    margin,
+)
+from segaware_np.ops import convolution as plain
+from segaware_np.ops import segaware_convolution as masked
 from segaware_np.window import Pair, Window
 
 Gradient = np.ndarray | None
@@ -50,7 +63,8 @@ def convolution_grad(
 ) -> tuple[Gradient, Gradient, Gradient]:
     """Fast form of `segaware_np.ops.convolution.convolution_grad`."""
     # On an image without pixels the window that is turned round may not find room.
-    turns = "x" in need and x.size and not small.is_small(x, weight, window)
+    small_enough = small.is_small(x, weight, window)
+    turns = "x" in need and x.size and not small_enough and finite(weight)
     turned = _turn(weight, window, groups) if turns else None
     if turned is None:
         dx, _, dweight, dbias = backward(dy, x, None, weight, window, groups, need)
@@ -86,6 +100,10 @@ def forward(
     found = small.forward(x, mask, weight, bias, window, groups)
     if found is not None:
         return found
+    if window.pad != (0, 0) and not finite(weight):
+        if mask is None:
+            return plain.convolution(x, weight, bias, window, groups)
+        return masked.segaware_convolution(x, mask, weight, bias, window, groups)
     problem = _Problem(x, mask, weight, window, groups)
     windows, images, matrix = problem.windows, problem.images, problem.matrix  # (N,C,HW), (O,CK)
     y = np.empty((x.shape[0], weight.shape[0], *windows.count), x.dtype)
@@ -140,12 +158,30 @@ def backward(
         total.bias += share.bias
     for n, start, strip in [border for share in shares for border in share.borders]:
         dx[n, :, start : start + strip.shape[1]] += strip
+    dweight = total.weight.reshape(weight.shape) if "weight" in need else None
+    if dweight is not None and window.pad != (0, 0) and not finite(dweight):
+        dweight = _weight_grad(dy, x, mask, weight, window, groups)
     return (
         dx.reshape(x.shape) if "x" in need else None,
         dmask,
-        total.weight.reshape(weight.shape) if "weight" in need else None,
+        dweight,
         total.bias if "bias" in need else None,
     )
+
+
+def _weight_grad(
+    dy: np.ndarray,
+    x: np.ndarray,
+    mask: np.ndarray | None,
+    weight: np.ndarray,
+    window: Window,
+    groups: int,
+) -> Gradient:
+    """Compute dW by the plain formula, in which what lies outside the image has no part."""
+    need = frozenset({"weight"})
+    if mask is None:
+        return plain.convolution_grad(dy, x, weight, window, groups, need)[1]
+    return masked.segaware_convolution_grad(dy, x, mask, weight, window, groups, need)[2]
 
 
 class _Share:

@@ -96,9 +96,16 @@ def local_mask_grad(
 def _exponential(distance: np.ndarray, scale: Scale, out: np.ndarray) -> np.ndarray:
     """Write the mask, which may take the place of the distances."""
     d, mask = _flat(distance), _flat(out)
+    measured = out is distance  # then no distance is below 0
 
     def work(tile: Tile) -> None:
-        np.exp(_logits(d[tile], scale, mask[tile]), out=mask[tile])
+        x, m = d[tile], mask[tile]
+        removed = None if scale > 0 and (measured or x.min() > -np.inf) else np.isinf(x)
+        with np.errstate(over="ignore", invalid="ignore"):  # where the weight is 0; 0 * inf
+            np.multiply(x, -scale, out=m)
+        np.exp(m, out=m)
+        if removed is not None:
+            m[removed] = 0
 
     parallel(work, _tiles(d), d.size)
     return out
@@ -109,28 +116,36 @@ def _normalized(distance: np.ndarray, scale: Scale, out: np.ndarray) -> np.ndarr
     d, mask = _flat(distance), _flat(out)
 
     def work(tile: Tile) -> None:
-        m = _logits(d[tile], scale, mask[tile])
-        top = m.max(0)
-        top[np.isinf(top)] = 0
-        m -= top
+        m = mask[tile]
+        removed = _logits(d[tile], scale, m)
         np.exp(m, out=m)
         total = m.sum(0)
-        empty = total == 0  # every entry removed: all have the same weight
-        m[:, empty], total[empty] = 1, len(m)
+        if removed is not None:
+            empty = total == 0  # every entry removed: all have the same weight
+            m[:, empty], total[empty] = 1, len(m)
         m /= total
+        if removed is not None and np.isnan(total).any():
+            m[removed & ~empty] = 0  # even beside a NaN
 
     parallel(work, _tiles(d), d.size)
     return out
 
 
-def _logits(d: np.ndarray, scale: Scale, out: np.ndarray) -> np.ndarray:
-    """``-s d``, and minus infinity where an entry is removed, whatever the scale."""
-    removed = None if scale > 0 else np.isinf(d)
-    with np.errstate(invalid="ignore"):  # 0 * inf
-        np.multiply(d, -scale, out=out)
-    if removed is not None:
+def _logits(x: np.ndarray, scale: Scale, out: np.ndarray) -> np.ndarray | None:
+    """Write ``-s (d - d')``, d' the distance of the largest weight, and minus infinity where an
+    entry is removed; return where that is, if it had to be looked for."""
+    removed, nearest = None, x.min(0) if scale > 0 else x.max(0)
+    if scale == 0 or not np.isfinite(nearest).all():
+        removed = np.isinf(x)
+        x = np.where(removed, x.dtype.type(np.inf if scale > 0 else -np.inf), x)
+        nearest = x.min(0) if scale > 0 else x.max(0)
+        nearest[np.isinf(nearest) | (scale == 0)] = 0
+    with np.errstate(over="ignore", invalid="ignore"):  # where the weight is 0; 0 * inf
+        np.subtract(x, nearest, out=out)
+        out *= -scale
+    if scale == 0:
         out[removed] = -np.inf
-    return out
+    return removed
 
 
 def _finish(g: np.ndarray, d: np.ndarray, scale: Scale) -> np.floating:

@@ -17,7 +17,7 @@ import numpy as np
 
 from segaware_np.cpu.band_matrices import Banded, Index, Rows
 from segaware_np.cpu.threads import parallel, scratch
-from segaware_np.cpu.views import WindowViews
+from segaware_np.cpu.views import WindowViews, finite
 from segaware_np.ops import masked_sum as plain
 from segaware_np.window import Pair, Window
 
@@ -31,14 +31,14 @@ def masked_sum(x: np.ndarray, mask: np.ndarray, window: Window) -> np.ndarray:
     few = x.shape[1] < _FEW and window.dilation[1] > window.stride[1]
     with np.errstate(over="ignore", invalid="ignore"):
         y = (_strided_sum if few else _banded_sum)(x, mask, window)
-    return y if _finite(y) else plain.masked_sum(x, mask, window)
+    return y if finite(y) else plain.masked_sum(x, mask, window)
 
 
 def masked_sum_grad(
     dy: np.ndarray, x: np.ndarray, mask: np.ndarray, window: Window, need: Collection[str]
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Fast form of `segaware_np.ops.masked_sum.masked_sum_grad`."""
-    if not _finite(dy, x):
+    if not finite(dy, x):
         return plain.masked_sum_grad(dy, x, mask, window, need)
     banded = Banded(window, x.shape[2:], x.dtype)
     dx = _x_grad(dy, mask, banded, x.shape) if "x" in need else None
@@ -125,8 +125,3 @@ def _jobs(banded: Banded, x: np.ndarray) -> list[Job]:
 def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     out = scratch("product", (*a.shape[:-1], b.shape[-1]), a.dtype)
     return np.matmul(a, b, out=out)
-
-
-def _finite(*arrays: np.ndarray) -> bool:
-    with np.errstate(over="ignore", invalid="ignore"):
-        return all(np.isfinite(array.sum()) for array in arrays)

@@ -126,9 +126,11 @@ def distance_grad(
     with np.errstate(invalid="ignore"):  # inf * 0 where there is no pair
         if norm == "L1":
             np.sign(pull, out=pull)
-        pull *= d_distance.reshape(len(pull), 1, *pull.shape[2:])
+        dd = d_distance.reshape(len(pull), 1, *pull.shape[2:])
+        pull *= dd
     if not np.isfinite(pull).all():
-        pull[..., ~ends.paired] = pull[:, :, window.centre] = 0
+        np.copyto(pull, 0, where=(dd == 0) | ~ends.paired)
+        pull[:, :, window.centre] = 0
     grid = _grid(window, embedding.shape[2:], embedding.itemsize)
     de = grid.gathered(-pull, embedding.shape)
     flat = de.reshape(*de.shape[:2], -1)

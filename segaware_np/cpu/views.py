@@ -258,3 +258,13 @@ def overlap(low: int, high: int, start: int, stop: int) -> tuple[slice, slice]:
     first = min(max(low, start), high)
     last = max(min(high, stop), first)
     return slice(first - low, last - low), slice(first - start, last - start)
+
+
+def finite(*arrays: np.ndarray) -> bool:
+    """Whether products with the zeros around an image are 0: those with a NaN would be NaN.
+
+    What is not finite must not reach a result whose formula does not use it. The arrays' sums tell
+    (and may overflow: then the answer is a false alarm).
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return all(np.isfinite(array.sum()) for array in arrays)

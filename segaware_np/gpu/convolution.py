@@ -110,7 +110,10 @@ def _columns(
         del cols, product  # before the next piece is made
     if bias is not None:
         y += bias[:, None]
-    return y.reshape(n, weight.shape[0], *count)
+    y = y.reshape(n, weight.shape[0], *count)
+    if window.pad != (0, 0):
+        _repair("convolution_repair", x, mask, weight, window, groups, [x, mask, weight, bias, y])
+    return y
 
 
 def _product_first(
@@ -195,7 +198,34 @@ def _weight_grad(
         cols = cols.reshape(groups, weight[0].size, -1)  # (g, C K, samples windows)
         _add_products(dtaps, _side_by_side(outer[some, ..., part]), cols)
         del cols  # before the next piece is made
+    if window.pad != (0, 0):
+        arrays = [dy, x, mask, dtaps]
+        _repair("weight_gradient_repair", x, mask, weight, window, groups, arrays)
     return dtaps.reshape(weight.shape).astype(x.dtype, copy=False)
+
+
+def _repair(
+    kernel: str,
+    x: Array,
+    mask: Array | None,
+    weight: Array,
+    window: Window,
+    groups: int,
+    arrays: list[Array],
+) -> None:
+    """Sum again, without the zeros around the image, what is not finite in the last array."""
+    xp = array_module(x)
+    launch(
+        kernel,
+        (x.dtype, mask is not None),
+        arrays[-1].size,
+        *(None if a is None else xp.ascontiguousarray(a) for a in arrays),
+        window_struct(window, x.shape[2:]),
+        np.int64(len(x)),
+        np.int32(groups),
+        np.int32(weight.shape[1]),
+        np.int32(weight.shape[0] // groups),
+    )
 
 
 def _side_by_side(matrices: Array) -> Array:

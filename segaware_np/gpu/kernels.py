@@ -44,6 +44,8 @@ CATALOG: dict[str, dict[str, tuple[tuple[str, ...] | Mapping[str, tuple[str, ...
     "convolution": {
         "convolution": (_TILE, _FLAG),
         "convolution_tensor_cores": ({"float": _FLAG, "__half": _FLAG},),
+        "convolution_repair": (_FLAG,),
+        "weight_gradient_repair": (_FLAG,),
     },
     "distance": {
         "distance": (_NORM,),

@@ -17,7 +17,8 @@ from segaware_np.xp import Array, array_module, check_array, check_number, neede
 def exponential_mask(distance: Array, scale: Array | float) -> Array:
     """Plain formula of `exponential_mask_forward`."""
     removed, finite = _split(distance)
-    mask = array_module(distance).exp(-scale * finite)
+    with np.errstate(over="ignore"):  # to infinity, where the weight is 0
+        mask = array_module(distance).exp(-scale * finite)
     mask[removed] = 0
     return mask
 
@@ -36,13 +37,17 @@ def normalized_mask(distance: Array, scale: Array | float) -> Array:
     """Plain formula of `normalized_mask_forward`."""
     xp = array_module(distance)
     removed, finite = _split(distance)
-    logits = -scale * finite
-    top = xp.where(removed, -xp.inf, logits.real).max(1, keepdims=True)
-    # Removed entries are out of the maximum: without the 0 here their exponential may overflow.
-    mask = xp.exp(xp.where(removed, 0, logits - xp.where(xp.isinf(top), 0, top)))
+    empty = removed.all(1, keepdims=True)
+    # Relative to the entry of the largest weight, before the scale: so nothing overflows.
+    sign = xp.sign(scale.real)
+    nearest = xp.where(removed, xp.inf, sign * finite.real).min(1, keepdims=True)
+    nearest = sign * xp.where(empty, 0, nearest).astype(distance.real.dtype)
+    with np.errstate(over="ignore"):  # to infinity, where the weight is 0
+        mask = xp.exp(-scale * xp.where(removed, 0, finite - nearest))
     mask[removed] = 0
-    mask += removed.all(1, keepdims=True)  # the same weight for all, where all are removed
+    mask += empty  # the same weight for all, where all are removed
     mask /= mask.sum(1, keepdims=True)
+    mask[removed & ~empty] = 0  # even beside a NaN
     return mask
 
 
@@ -93,7 +98,7 @@ def exponential_mask_forward(distance: Array, scale: Array | float) -> tuple[Arr
     Parameters
     ----------
     distance : (N, K, Ho, Wo) float array
-        Infinite where an entry is removed: its weight is 0 whatever the sign or size of `scale`.
+        Infinite, of either sign, where an entry is removed: its weight is 0 whatever `scale` is.
     scale : float or 0-d array
         The scale s, learned and not negative in the paper's networks; taken in the precision of
         `distance`.
@@ -138,6 +143,7 @@ def normalized_mask_forward(distance: Array, scale: Array | float) -> tuple[Arra
     """Normalised mask, ``m = softmax over k of (-s d)``.
 
     Removed entries have weight exactly 0; a window with every entry removed is uniform, ``1 / K``.
+    Weights are those of the differences to the nearest entry: no finite distance overflows.
     Parameters, results and errors are those of `exponential_mask_forward`.
 
     Notes

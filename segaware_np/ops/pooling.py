@@ -21,11 +21,11 @@ def max_pool(x: Array, window: Window, count: Pair) -> Array:
 def max_pool_grad(dy: Array, x: Array, y: Array, window: Window) -> Array:
     """Plain formula of `max_pool_backward`."""
     xp = array_module(x)
-    dx, left = xp.zeros_like(x), dy.copy()  # left: what no maximum has taken yet
+    dx, free = xp.zeros_like(x), xp.ones(dy.shape, bool)  # windows whose maximum is still to come
     for _, inside, seen in shifts(x.shape[2:], window, y.shape[2:]):
-        share = left[inside] * (x[seen] == y[inside])
-        dx[seen] += share
-        left[inside] -= share
+        first = (x[seen] == y[inside]) & free[inside]
+        dx[seen] += xp.where(first, dy[inside], dy.dtype.type(0))
+        free[inside] &= ~first
     return dx
 
 

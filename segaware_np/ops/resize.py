@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -14,14 +15,27 @@ from segaware_np.xp import Array, array_module, check_array
 
 def resize(x: Array, size: Pair) -> Array:
     """Plain formula of `resize_forward`: rows, then columns."""
-    y = _sample(_sample(x, 2, size[0]), 3, size[1])
-    return x.copy() if y is x else y
+    return _linear(lambda x: _sample(_sample(x, 2, size[0]), 3, size[1]), x)
 
 
 def resize_grad(dy: Array, shape: Pair) -> Array:
     """Plain formula of `resize_backward`: columns, then rows."""
-    dx = _gather(_gather(dy, 3, shape[1]), 2, shape[0])
-    return dy.copy() if dx is dy else dx
+    return _linear(lambda dy: _gather(_gather(dy, 3, shape[1]), 2, shape[0]), dy)
+
+
+def _linear(apply: Callable[[Array], Array], x: Array) -> Array:
+    """Apply products with matrices whose zeros let nothing pass, not even a NaN."""
+    xp = array_module(x)
+    with np.errstate(over="ignore", invalid="ignore"):
+        y = apply(x)
+        sound = xp.isfinite(y.sum())
+    if y is x:
+        return x.copy()
+    if not sound:
+        bad = ~xp.isfinite(x)
+        y = apply(xp.where(bad, x.dtype.type(0), x))
+        y[apply(bad.astype(x.dtype)) != 0] = xp.nan
+    return y
 
 
 _BLOCK = 128  # output pixels that share one dense block of the banded matrix
@@ -55,8 +69,8 @@ def resize_forward(x: Array, size: Pair) -> tuple[Array, ResizeCache]:
 
     Notes
     -----
-    The banded matrices are applied as blocks of dense products, which is what BLAS is fastest at;
-    a NaN or an infinity in `x` makes NaN of the samples that share its blocks.
+    The banded matrices are applied as blocks of dense products, which is what BLAS is fastest at.
+    A NaN or an infinity in `x` makes NaN of the samples between it and its neighbours.
 
     Caffe's Interp layer, as in DeepLab and in the authors' networks.
 

@@ -113,7 +113,8 @@ def segaware_convolution_forward(
     (see `normalized_convolution_forward` for the normalised form).
 
     A NaN or an infinity in `x` behind a mask weight of 0 gives NaN, as 0 * NaN does anywhere in
-    NumPy. It reaches the windows that cover it and no others.
+    NumPy. It reaches the windows that cover it and no others, a NaN in a weight those that see the
+    image through that weight.
 
     Examples
     --------
