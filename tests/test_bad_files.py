@@ -249,6 +249,7 @@ def describe(**changes):
         ("widths", [2**70], "it describes a network of far more weights than it holds"),
         ("classes", 10**6, "it describes a network of far more weights than it holds"),
         ("classes", 10**400, "not a network of this library ("),
+        ("refine", [50000], "refine: expected a sequence of values, each an integer from 1 t"),
         ("dropout", [], "dropout: expected a number in [0, 1), got []"),
         ("scale", float("nan"), "scale: expected a finite number, got nan"),
         ("ignore_label", "x", "ignore_label: expected an integer, got 'x'"),

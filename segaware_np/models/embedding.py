@@ -8,9 +8,9 @@ from types import ModuleType
 import numpy as np
 
 from segaware_np.layers import EmbeddingLoss
-from segaware_np.models.parts import add_embedding, describe
+from segaware_np.models.parts import UP_TO_1000, add_embedding, describe
 from segaware_np.net import Net
-from segaware_np.ranges import COUNT, check_all
+from segaware_np.ranges import check_all
 from segaware_np.window import Window
 
 
@@ -66,7 +66,7 @@ def embedding_network(
     >>> net.forward({"image": image}, ["embedding"])["embedding"].shape
     (1, 6, 12, 16)
     """
-    check_all("dilations", dilations, COUNT)
+    check_all("dilations", dilations, UP_TO_1000)
     description = describe("embedding_network", locals())
     net = Net(("image", "label"), dtype, xp, seed)
     add_embedding(net, widths, depths, channels, lr_mult=1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 from segaware_np.layers import (
@@ -17,13 +18,15 @@ from segaware_np.layers import (
     SegawareConvolution,
 )
 from segaware_np.net import Net
-from segaware_np.ranges import COUNT, check_all
+from segaware_np.ranges import COUNT, Range, check_all
 from segaware_np.window import Window
 
 UNIT = 1 / 255  # brings pixels minus mean to about [-1/2, 1/2]
 SPREAD = 1 / 64  # brings pixels minus mean to about unit variance
 HALVE = Window(3, stride=2, pad=1)
 POINT = Window(1)
+# A model file may come from anyone: pad as wide as a dilation takes memory, iterations take time.
+UP_TO_1000 = Range("an integer from 1 to 1000", lambda value: 1 <= value <= 1000, Integral)
 
 
 class Builder:

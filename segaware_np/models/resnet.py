@@ -24,7 +24,7 @@ from segaware_np.layers import (
     Shrink,
     SoftmaxCrossEntropy,
 )
-from segaware_np.models.parts import HALVE, POINT, add_embedding, describe
+from segaware_np.models.parts import HALVE, POINT, UP_TO_1000, add_embedding, describe
 from segaware_np.net import Net
 from segaware_np.ranges import CLASSES, COUNT, POSITIVE, check, check_all
 from segaware_np.window import Window
@@ -89,6 +89,7 @@ def segaware_resnet101(
     """
     check("width", width, POSITIVE)
     check_all("blocks", blocks, COUNT, 4)
+    check("iterations", iterations, UP_TO_1000)
     description = describe("segaware_resnet101", locals())
     check("classes", classes, CLASSES)
     net = Net(("image", "label"), dtype, xp, seed)

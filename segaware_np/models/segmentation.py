@@ -21,13 +21,14 @@ from segaware_np.models.parts import (
     POINT,
     SPREAD,
     UNIT,
+    UP_TO_1000,
     Builder,
     add_embedding,
     check_stages,
     describe,
 )
 from segaware_np.net import Net
-from segaware_np.ranges import CLASSES, FRACTION, NOT_NEGATIVE, check
+from segaware_np.ranges import CLASSES, FRACTION, NOT_NEGATIVE, check, check_all
 
 
 def segmentation_network(
@@ -111,6 +112,8 @@ def segmentation_network(
     check("embedding_lr_mult", embedding_lr_mult, NOT_NEGATIVE)
     check("scale_lr_mult", scale_lr_mult, NOT_NEGATIVE)
     check("dropout", dropout, FRACTION)
+    check_all("context", context, UP_TO_1000)
+    check_all("refine", refine, UP_TO_1000)
     if isinstance(aware, str):
         raise TypeError(f"aware: expected a bool or a collection of names, got {aware!r}")
     if embedding not in ("learned", "rgb"):
