@@ -20,7 +20,8 @@ from segaware_np.cpu import small, threads
 from segaware_np.testing import strategies as proofs
 from segaware_np.window import Window, pairs, shifts
 
-NAMES = [n for n in CASES if n.startswith(("convolution", "segaware", "distance"))]
+ROOMS = ("convolution", "segaware", "distance", "masked sum", "im2col", "col2im")
+NAMES = [n for n in CASES if n.startswith(ROOMS)]
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def no_bands() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threads._state, "count", 3)
-        for module in ("convolution", "distance"):
+        for module in ("convolution", "distance", "masked_sum", "columns"):
             room = importlib.import_module(f"segaware_np.cpu.{module}")
             patch.setattr(room, "parallel", refuse)
         yield

@@ -15,6 +15,7 @@ from collections.abc import Collection
 
 import numpy as np
 
+from segaware_np.cpu import small
 from segaware_np.cpu.band_matrices import Banded, Index, Rows
 from segaware_np.cpu.threads import parallel, scratch
 from segaware_np.cpu.views import WindowViews, finite
@@ -28,6 +29,9 @@ Job = tuple[int, Rows]
 
 def masked_sum(x: np.ndarray, mask: np.ndarray, window: Window) -> np.ndarray:
     """Fast form of `segaware_np.ops.masked_sum.masked_sum`."""
+    found = small.masked_sum(x, mask, window)
+    if found is not None:
+        return found
     few = x.shape[1] < _FEW and window.dilation[1] > window.stride[1]
     with np.errstate(over="ignore", invalid="ignore"):
         y = (_strided_sum if few else _banded_sum)(x, mask, window)
@@ -38,6 +42,9 @@ def masked_sum_grad(
     dy: np.ndarray, x: np.ndarray, mask: np.ndarray, window: Window, need: Collection[str]
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Fast form of `segaware_np.ops.masked_sum.masked_sum_grad`."""
+    found = small.masked_sum_grad(dy, x, mask, window, need)
+    if found is not None:
+        return found
     if not finite(dy, x):
         return plain.masked_sum_grad(dy, x, mask, window, need)
     banded = Banded(window, x.shape[2:], x.dtype)

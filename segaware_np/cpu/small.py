@@ -28,9 +28,14 @@ Gradient = np.ndarray | None
 def is_small(x: np.ndarray, weight: np.ndarray, window: Window) -> bool:
     """Whether a convolution takes longer to prepare than to compute."""
     height, width = window.output_shape(x.shape[2:])
-    columns = x.size // max(1, x.shape[2] * x.shape[3]) * window.size * height * width
-    products = weight.size * height * width
-    return 0 < columns <= _COLUMNS and 0 < products <= _PRODUCTS
+    return _few(x, window) and 0 < weight.size * height * width <= _PRODUCTS
+
+
+def _few(x: np.ndarray, window: Window) -> bool:
+    """Whether the columns of images (N, C, H, W) are few."""
+    height, width = window.output_shape(x.shape[2:])
+    columns = x.shape[0] * x.shape[1] * window.size * height * width
+    return x.size > 0 and 0 < columns <= _COLUMNS
 
 
 def forward(
@@ -93,6 +98,49 @@ def backward(
     return dx, dmask, dweight, dy.sum((0, 2, 3)) if "bias" in need else None
 
 
+def masked_sum(x: np.ndarray, mask: np.ndarray, window: Window) -> np.ndarray | None:
+    """``y = sum_k m_k x'_k``."""
+    if not _few(x, window):
+        return None
+    grid = _grid(window, x.shape[2:], x.itemsize)
+    columns = grid.weighted(grid.columns(x), mask)
+    y = np.add.reduce(columns.reshape(*x.shape[:2], window.size, -1), axis=2)
+    return y.reshape(*x.shape[:2], *grid.output)
+
+
+def masked_sum_grad(
+    dy: np.ndarray, x: np.ndarray, mask: np.ndarray, window: Window, need: Collection[str]
+) -> tuple[Gradient, Gradient] | None:
+    """``dm_k = sum_c dy x'_k``, and dx gathers ``m_k dy``."""
+    if not (_few(x, window) and np.isfinite(dy).all()):
+        return None
+    grid, dx, dmask = _grid(window, x.shape[2:], x.itemsize), None, None
+    arriving = dy.reshape(*dy.shape[:2], 1, -1)  # (N, C, 1, pixels)
+    if "x" in need:
+        weights = mask.reshape(len(mask), 1, window.size, -1)
+        dx = grid.gathered(arriving * weights, x.shape)
+    if "mask" in need:
+        columns = grid.columns(x).reshape(*x.shape[:2], window.size, -1)
+        columns *= arriving
+        dmask = np.add.reduce(columns, axis=1).reshape(mask.shape)
+    return dx, dmask
+
+
+def im2col(x: np.ndarray, window: Window) -> np.ndarray | None:
+    """The columns as they stand."""
+    if not _few(x, window):
+        return None
+    grid = _grid(window, x.shape[2:], x.itemsize)
+    return grid.columns(x).reshape(*x.shape[:2], window.size, *grid.output)
+
+
+def col2im(columns: np.ndarray, shape: Pair, window: Window) -> np.ndarray | None:
+    """The adjoint of `im2col`."""
+    if not 0 < columns.size <= _COLUMNS:
+        return None
+    return _grid(window, shape, columns.itemsize).gathered(columns, (*columns.shape[:2], *shape))
+
+
 def distance(embedding: np.ndarray, measure: Measure) -> np.ndarray | None:
     """Half the squares of the differences, or their sizes, summed over channels."""
     window, norm, remove_center, remove_bounds = measure
@@ -140,10 +188,9 @@ def distance_grad(
 
 def _difference(embedding: np.ndarray, window: Window) -> np.ndarray | None:
     """Centre minus neighbour, (N, E, K, pixels); 0 where one of them is not in the image."""
-    n, e, height, width = embedding.shape
-    rows, columns = window.output_shape((height, width))
-    if not embedding.size or not 0 < n * e * window.size * rows * columns <= _COLUMNS:
+    if not _few(embedding, window):
         return None
+    n, e, height, width = embedding.shape
     ends, flat = _pairs(window, (height, width)), embedding.reshape(n, e, height * width)
     here, there = (flat.take(end, axis=2) for end in (ends.here, ends.there))
     if np.isfinite(embedding).all():
