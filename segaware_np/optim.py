@@ -199,7 +199,7 @@ class Optimizer(ABC):
     def _gradient_norm(self) -> float:
         # One dot product a parameter, all brought to the host at once: for clipping and for safety.
         xp = self._xp
-        squares = xp.stack([xp.vdot(p.grad, p.grad) for p in self.parameters.values()]).tolist()
+        squares = xp.stack([_square(p.grad) for p in self.parameters.values()]).tolist()
         for name, square in zip(self.parameters, squares, strict=True):
             if not math.isfinite(square):
                 raise NonFiniteError(
@@ -436,6 +436,16 @@ def _blend(mean: Array, value: Array, keep: float) -> None:
     mean *= keep
     value *= 1 - keep
     mean += value
+
+
+def _square(gradient: Array) -> Array:
+    """The square of the norm. On the CPU block by block: a long dot product would lose digits."""
+    xp = array_module(gradient)
+    if xp is not np:
+        return xp.vdot(gradient, gradient)
+    flat, step = gradient.reshape(-1), _CPU_BLOCK >> 1
+    parts = [np.vdot(flat[i : i + step], flat[i : i + step]) for i in range(0, flat.size, step)]
+    return np.asarray(math.fsum(parts))
 
 
 def _flat(name: str, array: Array) -> Array:

@@ -300,6 +300,44 @@ def check_number(name: str, value: Any) -> None:
     check_array(name, value, ())
 
 
+def long_sum(array: Array, axes: tuple[int, ...] | None = None, *, keepdims: bool = False) -> Array:
+    """Sum over axes, however long, without losing digits; the result is rounded by the caller.
+
+    NumPy adds pairwise along the last axes only: in single precision, millions of rows lose four
+    digits. Here those axes are summed as they are, the rest in double precision. CuPy adds
+    pairwise everywhere.
+
+    Parameters
+    ----------
+    array : array
+    axes : tuple of int, optional
+        By default all.
+    keepdims : bool
+        Leave summed axes in the shape, of length 1.
+
+    Returns
+    -------
+    array
+        On the host in double precision, on a GPU at least in single precision.
+
+    Examples
+    --------
+    >>> rows = np.full((2**22, 1), 1.1, np.float32)
+    >>> bool(abs(long_sum(rows, (0,)) / (2**22 * 1.1) - 1)[0] < 1e-6)
+    True
+    """
+    if array_module(array) is not np:
+        return array.sum(axes, dtype=np.promote_types(array.dtype, np.float32), keepdims=keepdims)
+    axes = tuple(axis % array.ndim for axis in (range(array.ndim) if axes is None else axes))
+    wide = np.promote_types(array.dtype, np.float64)
+    if array.dtype != wide:
+        last = next((a for a in range(array.ndim)[::-1] if a not in axes), -1) + 1
+        tail = tuple(range(last, array.ndim))
+        part = array.sum(tail, dtype=np.promote_types(array.dtype, np.float32), keepdims=True)
+        array = part if tail else array
+    return np.asarray(array.sum(axes, dtype=wide, keepdims=keepdims))
+
+
 def needed(need: Collection[str], known: frozenset[str], has_bias: bool) -> frozenset[str]:
     """Return the gradients that are asked for; there is none for an absent bias.
 

@@ -44,6 +44,7 @@ Gradient = np.ndarray | None
 
 # Rows of columns a power of two apart would share a few sets of the cache: these move on a line.
 _CLASHING, _LINE = 256, 16
+_FEW = 16  # bands whose products are added up in single precision
 
 
 def convolution(
@@ -152,20 +153,19 @@ def backward(
         return share
 
     shares = parallel(work, _deal(len(x), problem.windows.count[0], get_num_threads()))
-    total = shares[0]
-    for share in shares[1:]:
-        total.weight += share.weight
-        total.bias += share.bias
     for n, start, strip in [border for share in shares for border in share.borders]:
         dx[n, :, start : start + strip.shape[1]] += strip
-    dweight = total.weight.reshape(weight.shape) if "weight" in need else None
+    dweight = None
+    if "weight" in need:
+        dweight = _total([share.weight.total() for share in shares], weight.dtype)
+        dweight = dweight.reshape(weight.shape)
     if dweight is not None and window.pad != (0, 0) and not finite(dweight):
         dweight = _weight_grad(dy, x, mask, weight, window, groups)
     return (
         dx.reshape(x.shape) if "x" in need else None,
         dmask,
         dweight,
-        total.bias if "bias" in need else None,
+        _total([share.bias for share in shares], dy.dtype) if "bias" in need else None,
     )
 
 
@@ -189,8 +189,8 @@ class _Share:
 
     def __init__(self, problem: _Problem, need: Collection[str]) -> None:
         self.problem, self.need = problem, need
-        self.weight = np.zeros(problem.matrix.shape, problem.matrix.dtype)
-        self.bias = np.zeros(len(problem.matrix), problem.matrix.dtype)
+        self.weight = _LongSum(problem.matrix)
+        self.bias = np.zeros(len(problem.matrix))
         self.borders: list[tuple[int, int, np.ndarray]] = []
 
     def add(
@@ -199,12 +199,14 @@ class _Share:
         """Add the gradients that flow through one band."""
         if "bias" in self.need:
             self.bias += dy.sum(1)
+        if "weight" in self.need:
+            dweight = self.weight.next()
         for block in self.problem.blocks:
             seen = self.problem.windows.look(self.problem.images[n, block.channels], band)
             if "weight" in self.need:
                 columns = self.problem.columns(seen, n, band)  # (C K, pixels)
                 for outputs, taps, rows in block.products:
-                    gemm(dy[outputs], columns[rows].T, self.weight[outputs, taps], beta=1)
+                    gemm(dy[outputs], columns[rows].T, dweight[outputs, taps], beta=1)
             if "x" in self.need or dmask is not None:
                 arrived = self.problem.arrived(block, dy, seen.shape)  # (C, kh, kw, pixels + ...)
             if dmask is not None:
@@ -214,6 +216,37 @@ class _Share:
             if "x" in self.need:
                 for run in self.problem.gathered(arrived, n, band):
                     target.add(block.channels, *run)
+
+
+class _LongSum:
+    """A sum of many matrices: BLAS adds up a few, and what these make is added in double precision.
+
+    Added up in single precision, the products of some million windows lose four digits.
+    """
+
+    def __init__(self, like: np.ndarray) -> None:
+        self._few, self._count = np.zeros(like.shape, like.dtype), 0
+        self._many: np.ndarray | None = None
+
+    def next(self) -> np.ndarray:
+        """Return what the next matrix is to be added to."""
+        if self._count == _FEW:
+            many = 0 if self._many is None else self._many
+            self._many, self._count = np.add(many, self._few, dtype=np.float64), 0
+            self._few[...] = 0
+        self._count += 1
+        return self._few
+
+    def total(self) -> np.ndarray:
+        return self._few if self._many is None else self._many + self._few
+
+
+def _total(parts: list[np.ndarray], dtype: np.dtype) -> np.ndarray:
+    """The sum of what the threads have found, in their order."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = np.add(total, part, out=total if total.dtype == part.dtype else None)
+    return total.astype(dtype, copy=False)
 
 
 class _Product(NamedTuple):

@@ -51,8 +51,8 @@ def mean_field_update_grad(
         return sums
 
     shares = parallel(work, parts(arrived))
-    dmixers = [np.zeros_like(matrix) for matrix in minus]
+    dmixers = [np.zeros(matrix.shape) for matrix in minus]  # in double precision: there may be many
     for sums in shares:  # in their order, whoever computed them
         for dmixer, part in zip(dmixers, sums, strict=True):
             dmixer -= part
-    return dfiltered, dmixers
+    return dfiltered, [dmixer.astype(dq.dtype, copy=False) for dmixer in dmixers]

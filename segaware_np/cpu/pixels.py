@@ -10,6 +10,7 @@ from math import prod
 import numpy as np
 
 _VALUES = 1 << 16  # of one array: a quarter of a megabyte in float32
+_PIXELS = 1 << 14  # at most: a longer sum over them in single precision would drift
 
 Part = tuple[slice, slice, slice]  # images, all channels, pixels
 
@@ -22,7 +23,7 @@ def flat(array: np.ndarray) -> np.ndarray:
 def parts(array: np.ndarray) -> list[Part]:
     """Some pixels of an image, or all those of several images."""
     n, c, pixels = array.shape
-    length = max(1, _VALUES // max(1, c))
+    length = min(_PIXELS, max(1, _VALUES // max(1, c)))
     images = max(1, length // max(1, pixels))
     return [
         (slice(first, min(first + images, n)), slice(None), slice(start, start + length))

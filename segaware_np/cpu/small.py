@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from segaware_np.ops.convolution import bias_grad
 from segaware_np.ops.distance import Measure
 from segaware_np.window import Index, Pair, Window, centres, pairs, shifts
 
@@ -95,7 +96,7 @@ def backward(
     if "weight" in need:
         right = grid.grouped(grid.weighted(columns, mask), groups).swapaxes(2, 3)
         dweight = np.matmul(arriving, right).sum(0).reshape(weight.shape)
-    return dx, dmask, dweight, dy.sum((0, 2, 3)) if "bias" in need else None
+    return dx, dmask, dweight, bias_grad(dy) if "bias" in need else None
 
 
 def masked_sum(x: np.ndarray, mask: np.ndarray, window: Window) -> np.ndarray | None:

@@ -193,11 +193,14 @@ def _weight_grad(
 ) -> Array:
     outputs = weight.shape[0] // groups
     outer = dy.reshape(len(dy), groups, outputs, dy.shape[2] * dy.shape[3])
-    dtaps = array_module(x).zeros((groups, outputs, weight[0].size), sum_dtype(x.dtype))
+    exact = sum_dtype(x.dtype)
+    wide = np.float64 if x.dtype == exact else exact  # cuBLAS adds half products in float32
+    dtaps = array_module(x).zeros((groups, outputs, weight[0].size), wide)
     for some, part, cols in _column_pieces(x, mask, window):
         cols = cols.reshape(groups, weight[0].size, -1)  # (g, C K, samples windows)
         _add_products(dtaps, _side_by_side(outer[some, ..., part]), cols)
         del cols  # before the next piece is made
+    dtaps = dtaps.astype(exact, copy=False)
     if window.pad != (0, 0):
         arrays = [dy, x, mask, dtaps]
         _repair("weight_gradient_repair", x, mask, weight, window, groups, arrays)
@@ -298,11 +301,11 @@ def _products(a: Array, b: Array) -> Array:
 def _add_products(c: Array, a: Array, b: Array) -> None:
     """Add ``a[g] @ b[g].T`` to ``c[g]`` for each g, without rounding the sum to the type of a, b.
 
-    a (G, L, M), b (G, R, M); c (G, L, R), float32 if a and b are float16
+    a (G, L, M), b (G, R, M); c (G, L, R), float32 if a and b are float16, else float64
 
     A float16 product of a part of a long sum can be infinite where the whole sum is not.
     """
-    if a.dtype == c.dtype:
+    if a.dtype.itemsize > 2:
         c += _products(a, b.swapaxes(1, 2))
     elif len(c) > _FEW:
         c += array_module(a).matmul(a.astype(c.dtype), b.astype(c.dtype).swapaxes(1, 2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from segaware_np.xp import Array, array_module, check_array
+from segaware_np.xp import Array, array_module, check_array, long_sum
 
 
 class BatchNormCache(NamedTuple):
@@ -82,17 +82,21 @@ def batch_norm_backward(dy: Array, cache: BatchNormCache) -> Array:
     if dy.shape[1:2] != deviation.shape:
         raise ValueError(f"dy: expected {deviation.size} channels, got shape {dy.shape}")
     if y is not None:
-        axes = (0, *range(2, dy.ndim))
-        dy = dy - dy.mean(axes, keepdims=True) - y * (dy * y).mean(axes, keepdims=True)
+        dy = dy - _mean(dy) - y * _mean(dy * y)
     return dy / _channels(deviation, dy)
 
 
 def batch_statistics(x: Array) -> Statistics:
     """Mean and (biased) variance of every channel over samples and pixels."""
-    axes = (0, *range(2, x.ndim))
-    mean = x.mean(axes)
-    centred = x - _channels(mean, x)
-    return Statistics(mean, (centred * centred).mean(axes))
+    mean = _mean(x)
+    centred = x - mean
+    return Statistics(mean.reshape(-1), _mean(centred * centred).reshape(-1))
+
+
+def _mean(x: Array) -> Array:
+    """Mean of every channel, (1, C, 1 ...)."""
+    total = long_sum(x, (0, *range(2, x.ndim)), keepdims=True)
+    return (total / (x.size // max(1, x.shape[1]))).astype(x.dtype)
 
 
 def _channels(values: Array, x: Array) -> Array:

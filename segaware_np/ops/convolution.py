@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from segaware_np.dispatch import fast
 from segaware_np.window import Window, check_window, shifts
-from segaware_np.xp import Array, array_module, check_array, needed
+from segaware_np.xp import Array, array_module, check_array, long_sum, needed
 
 
 def convolution(x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> Array:
@@ -35,11 +35,14 @@ def convolution_grad(
     return (
         dx,
         None if dtaps is None else dtaps.reshape(weight.shape),
-        dy.sum((0, 2, 3)) if "bias" in need else None,
+        bias_grad(dy) if "bias" in need else None,
     )
 
 
 ALL = frozenset({"x", "weight", "bias"})
+
+
+_RUN = 1 << 14  # pixels that a matrix product may add up: longer sums in single precision drift
 
 
 class ConvolutionCache(NamedTuple):
@@ -183,7 +186,7 @@ def column_convolution_backward(
     check_array("dy", dy, (n, weight.shape[0], *shape), like=columns)
     dcolumns = mix_transposed(_flat(weight), dy, groups).reshape(columns.shape)
     dweight = correlate(dy, columns.reshape(n, c * k, *shape), groups).reshape(weight.shape)
-    return dcolumns, dweight, dy.sum((0, 2, 3)) if has_bias else None
+    return dcolumns, dweight, bias_grad(dy) if has_bias else None
 
 
 def mix(weight: Array, x: Array, groups: int) -> Array:
@@ -202,8 +205,19 @@ def correlate(y: Array, x: Array, groups: int) -> Array:
     n, o, *shape = y.shape
     size = shape[0] * shape[1]
     left = y.reshape(n, groups, o // groups, size)
-    right = x.reshape(n, groups, x.shape[1] // groups, size)
-    return xp.matmul(left, right.swapaxes(2, 3)).sum(0).reshape(o, x.shape[1] // groups)
+    right = x.reshape(n, groups, x.shape[1] // groups, size).swapaxes(2, 3)
+    parts = [
+        long_sum(
+            xp.matmul(left[..., start : start + _RUN], right[:, :, start : start + _RUN]), (0,)
+        )
+        for start in range(0, max(1, size), _RUN)
+    ]
+    return sum(parts[1:], parts[0]).astype(x.dtype).reshape(o, x.shape[1] // groups)
+
+
+def bias_grad(dy: Array) -> Array:
+    """``db[o] = sum_{n, p} dy[n, o, p]``."""
+    return long_sum(dy, (0, 2, 3)).astype(dy.dtype)
 
 
 def start_output(x: Array, weight: Array, bias: Array | None, window: Window) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
-from segaware_np.xp import Array, array_module, check_array, needed
+from segaware_np.xp import Array, array_module, check_array, long_sum, needed
 
 ALL = frozenset({"x", "scale", "bias"})
 
@@ -90,9 +90,9 @@ def scale_backward(
     if "x" in need:
         dx = xp.asarray(dy * _along(scale, dy.ndim, axis)) if scale is not None else dy
     if "scale" in need and x is not None:
-        dscale = xp.asarray((dy * x).sum(others)).reshape(shape)
+        dscale = xp.asarray(long_sum(dy * x, others), dy.dtype).reshape(shape)
     if "bias" in need:
-        dbias = xp.asarray(dy.sum(others)).reshape(shape)
+        dbias = xp.asarray(long_sum(dy, others), dy.dtype).reshape(shape)
     return dx, dscale, dbias
 
 

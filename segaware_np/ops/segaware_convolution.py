@@ -9,6 +9,7 @@ from segaware_np.dispatch import device_of, fast
 from segaware_np.ops.columns import ColumnsCache, im2col_backward, im2col_forward
 from segaware_np.ops.convolution import (
     ColumnConvolutionCache,
+    bias_grad,
     check_filter,
     column_convolution_backward,
     column_convolution_forward,
@@ -61,7 +62,7 @@ def segaware_convolution_grad(
         dx,
         dmask,
         None if dtaps is None else dtaps.reshape(weight.shape),
-        dy.sum((0, 2, 3)) if "bias" in need else None,
+        bias_grad(dy) if "bias" in need else None,
     )
 
 

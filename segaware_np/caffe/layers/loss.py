@@ -20,7 +20,7 @@ from segaware_np.ops.softmax import (
     softmax_cross_entropy_forward,
     softmax_forward,
 )
-from segaware_np.xp import Array, array_module
+from segaware_np.xp import Array, array_module, long_sum
 
 _NORMALIZE = {"FULL": "full", "VALID": "valid", "BATCH_SIZE": "batch", "NONE": "none"}
 
@@ -133,7 +133,10 @@ class EuclideanLoss(Layer):
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
         difference = bottoms[0] - bottoms[1].reshape(bottoms[0].shape)
         n = max(difference.shape[0], 1)
-        return [(difference * difference).sum() / (2 * n)], (difference, bottoms[1].shape)
+        return [(long_sum(difference * difference) / (2 * n)).astype(difference.dtype)], (
+            difference,
+            bottoms[1].shape,
+        )
 
     def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
         difference, shape = cache
@@ -167,7 +170,7 @@ class SigmoidCrossEntropyLoss(Layer):
         positive = x.real > 0
         away = xp.where(positive, -x, x)  # so that exp cannot overflow
         terms = x * (targets - positive) - xp.log1p(xp.exp(away))
-        total = xp.where(valid, terms, 0).sum(dtype=np.promote_types(x.dtype, np.float64))
+        total = long_sum(xp.where(valid, terms, 0))
         return [(-total / count).astype(x.dtype)], (x, targets, valid, count)
 
     def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
@@ -196,7 +199,8 @@ class HingeLoss(Layer):
         hinge = 1 + sign * rows
         hinge = hinge * (hinge.real > 0)
         squared = self.spec.hinge_loss_param.norm == "L2"
-        loss = (hinge * hinge if squared else hinge).sum() / max(len(x), 1)
+        total = long_sum(hinge * hinge if squared else hinge)
+        loss = (total / max(len(x), 1)).astype(x.dtype)
         slope = sign * (2 * hinge if squared else hinge.real > 0)
         return [loss], slope.reshape(x.shape)
 

@@ -14,7 +14,7 @@ from segaware_np.caffe.layers.base import Declaration, Grads, Layer, layer_type
 from segaware_np.ops import elementwise as ops
 from segaware_np.ops.dropout import dropout_backward, dropout_forward
 from segaware_np.ops.relu import relu_backward, relu_forward
-from segaware_np.xp import Array, array_module
+from segaware_np.xp import Array, array_module, long_sum
 
 
 @layer_type("AbsVal")
@@ -115,7 +115,7 @@ class PReLU(Layer):
     def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
         (x, factor), dy = cache, dtops[0]
         axes = None if self.shared else (0, *range(2, x.ndim))
-        return [dy * factor], [(dy * x * (x.real <= 0)).sum(axes)]
+        return [dy * factor], [long_sum(dy * x * (x.real <= 0), axes).astype(x.dtype)]
 
 
 @layer_type("ELU")

@@ -8,7 +8,7 @@ from typing import Any
 
 from segaware_np.caffe.blobs import Shape
 from segaware_np.caffe.layers.base import Declaration, Grads, Layer, layer_type
-from segaware_np.xp import Array, array_module
+from segaware_np.xp import Array, array_module, long_sum
 
 
 @layer_type("InnerProduct")
@@ -44,7 +44,8 @@ class InnerProduct(Layer):
         rows, matrix, shape = cache
         dy = dtops[0].reshape(len(rows), matrix.shape[1])  # type: ignore[union-attr]
         dweight = rows.T @ dy if self.param.transpose else dy.T @ rows
-        return [(dy @ matrix.T).reshape(shape)], [dweight, dy.sum(0)][: len(self.params)]
+        dbias = long_sum(dy, (0,)).astype(dy.dtype)
+        return [(dy @ matrix.T).reshape(shape)], [dweight, dbias][: len(self.params)]
 
 
 @layer_type("ChannelReduce")
@@ -96,7 +97,7 @@ class Reduction(Layer):
             terms = x * x
         divisor = max(prod(x.shape[axis:]), 1) if param.operation == "MEAN" else 1
         factor = x.dtype.type(param.coeff / divisor)
-        return [terms.sum(tuple(range(axis, x.ndim))) * factor], (x, factor)
+        return [long_sum(terms, tuple(range(axis, x.ndim))).astype(x.dtype) * factor], (x, factor)
 
     def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
         (x, factor), dy = cache, dtops[0]
