@@ -113,7 +113,7 @@ def test_resume_drops_what_came_after_the_checkpoint(straight, tmp_path):
     assert [line["iteration"] for line in read_log_of(tmp_path)] == [1, 2, 3, 4, 5, 6, 7]
     make_trainer(tmp_path).run(resume=True)
     assert outcome(tmp_path) == straight
-    assert not list(tmp_path.glob(".*"))
+    assert os.name != "posix" or not list(tmp_path.glob(".*"))  # where files can be locked
 
 
 def test_resume_without_a_checkpoint_begins(straight, tmp_path):
@@ -277,6 +277,19 @@ def test_ctrl_c_while_the_last_checkpoint_is_written(straight, tmp_path, monkeyp
 
 
 @pytest.mark.usefixtures("listening")
+def test_ctrl_c_while_the_last_progress_is_shown(straight, tmp_path, monkeypatch):
+    class Terminal(io.StringIO):
+        def write(self, text):
+            if text.startswith("12/12"):
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(tmp_path, progress=True).run()
+    assert outcome(tmp_path) == straight
+
+
+@pytest.mark.usefixtures("listening")
 def test_second_ctrl_c_stops_at_once(straight, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         disturbed(make_trainer(tmp_path), 11, press_ctrl_c_twice).run()
@@ -328,6 +341,7 @@ def test_a_second_resume_leaves_the_first_process_alone(tmp_path):
     ]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="files are locked on Unix")
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
     names = [".model.npz.0123456789ab.tmp", ".checkpoint-00000001.npz.0123456789ab.tmp"]
     others = [".model.npz.tmp", "notes.0123456789ab.tmp", ".notes", "model.npz"]
@@ -416,6 +430,7 @@ def test_a_loss_that_is_not_finite(straight, tmp_path):
     with pytest.raises(NonFiniteError, match=message):
         trainer.run()
     assert len(read_log_of(tmp_path)) == 5
+    assert trainer.checkpoints()[-1].name == "checkpoint-00000004.npz"  # none of what may be bad
     make_trainer(tmp_path).run(resume=True)
     assert outcome(tmp_path) == straight
 
