@@ -102,6 +102,12 @@ def test_lists_whose_labels_do_not_count(pairs: Path) -> None:
         np.testing.assert_array_equal(out["dim"][:, 0, 0], [[6, 7]] * 2)  # at most the crop
     told = Net(text.replace("label_type: IMAGE", "")).forward()  # the numbers tell
     np.testing.assert_array_equal(told["label"], out["label"])
+    for kind, inside in (("NONE", 7), ("IMAGE", 41)):
+        other = Net(text.replace("label_type: IMAGE", f"label_type: {kind} ignore_label: 7"))
+        label = other.forward()["label"]
+        assert (label[1, 0, :6] == inside).all() and (label[:, 0, 6:] == 7).all()
+    with pytest.raises(FormatError, match="ignore_label: expected at least 0, got -1"):
+        Net(text.replace("label_type: IMAGE", "ignore_label: -1"))
     (pairs / "numbers.txt").write_text("/i0.png")
     assert Net(text.replace("IMAGE", "NONE").replace("batch_size: 2", "")).forward()["data"].any()
 

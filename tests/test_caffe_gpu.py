@@ -12,6 +12,7 @@ from published import segaware_vgg16
 from test_caffe_layers import EVERY, away_from_kinks, description
 
 from segaware_np.caffe import Net, Solver
+from segaware_np.caffe.labelling import Labeller
 
 pytest_plugins = "segaware_np.testing.cuda.plugin"
 
@@ -64,3 +65,14 @@ def test_training_and_its_files(cupy: ModuleType, tmp_path: Path) -> None:
     for name, blob in solver.net.learned().items():
         twin = again.net.learned()[name].data
         np.testing.assert_array_equal(cupy.asnumpy(twin), cupy.asnumpy(blob.data))
+
+
+def test_labels_of_a_picture(cupy: ModuleType) -> None:
+    """Coarse scores of a network without padding, sampled where they lie."""
+    text = """input: "x" input_shape { dim: 1 dim: 3 dim: 16 dim: 16 }
+        layer { name: "c" type: "Convolution" bottom: "x" top: "c" convolution_param {
+            num_output: 4 kernel_size: 5 stride: 3 weight_filler { type: "gaussian" } } }"""
+    image = np.random.default_rng(0).integers(0, 256, (20, 14, 3), dtype=np.uint8)
+    plain, labels = (Labeller(Net(text, xp=xp))(image) for xp in (np, cupy))
+    assert len(np.unique(plain)) > 1 and labels.shape == (20, 14)
+    assert (labels == plain).mean() > 0.99  # of nearly equal scores either may win

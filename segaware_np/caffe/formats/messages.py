@@ -229,6 +229,7 @@ ImageDataParameter
   mirror bool
   root_folder str
   label_type NONE|IMAGE|PIXEL IMAGE
+  ignore_label int 255
 InnerProductParameter
   num_output uint
   bias_term bool true

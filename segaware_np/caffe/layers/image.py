@@ -17,7 +17,6 @@ from segaware_np.data.order import shuffled
 from segaware_np.files import FormatError, read_text
 from segaware_np.images import read_image
 
-_IGNORED = 255  # the label of pixels beyond the picture, and of pictures without labels
 _GREY = (0.299, 0.587, 0.114)  # of red, green and blue, as in OpenCV
 
 
@@ -39,8 +38,10 @@ class ImageList(Source):
             raise self.error("force_gray has no effect on lists of images: use is_color: false")
         if not self.param.source:
             raise self.error("source: expected the name of a list")
-        if self.param.batch_size < 1:
-            raise self.error(f"batch_size: expected at least 1, got {self.param.batch_size}")
+        for field, least in (("batch_size", 1), ("ignore_label", 0)):
+            if getattr(self.param, field) < least:
+                raise self.error(f"{field}: expected at least {least}, "
+                                 f"got {getattr(self.param, field)}")
         self.stretched = self.param.new_height, self.param.new_width
         if (self.stretched[0] > 0) != (self.stretched[1] > 0):
             raise self.error("new_height and new_width: expected both or none")
@@ -117,7 +118,7 @@ class ImageList(Source):
             factor = float(rng.choice(self.transform.scale_factors))
         augment = Augmentation(
             crop=crop or None, scale=(factor, factor), mean=self.means, order="bgr",
-            mirror=self.transform.mirror, ignore_label=_IGNORED,
+            mirror=self.transform.mirror, ignore_label=self.param.ignore_label,
         )
         pixels, filled = augment(image, labels, rng)
         return (pixels[: self.channels] * np.float32(self.transform.scale), np.asarray(filled),
@@ -153,7 +154,8 @@ class ImageSegData(ImageList):
     """Images, label maps and, as a third top, the pictures' sizes (at most the crop's).
 
     ``label_type`` says what the lines hold beside the image: PIXEL a label map, IMAGE a number for
-    all pixels, NONE nothing of use: all pixels are ignored. Where it is not set (which is IMAGE in
+    all pixels, NONE nothing of use: all pixels are ignored. Ignored pixels, those beyond the
+    picture too, have the label ``ignore_label``. Where it is not set (which is IMAGE in
     Caffe, the number of a map's name being 0) the lines tell: numbers or names.
     """
 
@@ -163,7 +165,8 @@ class ImageSegData(ImageList):
         type_ = self.param.label_type if "label_type" in self.param else self._label_type()
         if type_ == "PIXEL":
             return super().read_list()
-        return LabelledImages(self.param.source, self.param.root_folder, labelled=type_ == "IMAGE")
+        label = self.param.ignore_label if type_ == "NONE" else None
+        return LabelledImages(self.param.source, self.param.root_folder, label)
 
     def _label_type(self) -> str:
         lines = filter(str.strip, read_text(self.param.source).splitlines())
@@ -212,16 +215,16 @@ class ImageData(ImageList):
 class LabelledImages:
     """A list with lines ``image number``, read as images whose label map is that number.
 
-    If the images are not labelled, what stands behind their names is passed over. Without a root
+    With a label given, what stands behind the images' names is passed over. Without a root
     names begin in the current folder, as in Caffe, or else beside the list.
     """
 
-    def __init__(self, source: str, root: str, labelled: bool = True) -> None:
+    def __init__(self, source: str, root: str, label: int | None = None) -> None:
         self.lines: list[tuple[Path, int]] = []
         for number, line in enumerate(read_text(source).splitlines(), 1):
             if not line.strip():
                 continue
-            words = line.rsplit(None, 1) if labelled else [line.split()[0], str(_IGNORED)]
+            words = line.rsplit(None, 1) if label is None else [line.split()[0], str(label)]
             if len(words) != 2 or not re.fullmatch(r"[-+]?\d+", words[1]):
                 raise FormatError(f"{source}:{number}: expected 'image label', got {line!r}")
             path = Path(root + words[0].strip())
