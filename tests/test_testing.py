@@ -301,7 +301,7 @@ def test_differences_in_value_dtype_shape_and_place_are_found():
     with pytest.raises(MismatchError, match=r"result\[1, 2\] in float32 .* expected -3, got -2.99"):
         check_same(lambda x: x + (x == -3) * x.dtype.type(1e-3), lambda x: x, [X])
     with pytest.raises(MismatchError, match="result in float32 with numpy: got dtype float64"):
-        check_same(lambda x: x * np.float64(1), lambda x: x, [X])
+        check_same(lambda x: x * np.ones(3), lambda x: x, [X])
     with pytest.raises(MismatchError, match=r"expected shape \(2, 3\), got \(3, 2\)"):
         check_same(lambda x: x.T, lambda x: x, [X])
     with pytest.raises(MismatchError, match=r"expected results \['result\[0\]', 'result\[1\]'\]"):

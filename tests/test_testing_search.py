@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.database import InMemoryExampleDatabase
 
@@ -42,21 +42,35 @@ def wrong_in_rare_sizes(dy, x):
     return 2 * x * dy if x.size < 20 else x * dy
 
 
-def test_a_saved_failure_is_tried_again_after_other_proofs_have_passed(profile, monkeypatch):
-    """With nothing but saved failures to try, each proof finds its own and no other's."""
-    database = InMemoryExampleDatabase()
-    monkeypatch.setenv("PYTEST_CURRENT_TEST", "test_mine.py::test_square (call)")
-    profile(database=database, max_examples=200)
-    with pytest.raises(GradientError):
-        prove(square_forward, wrong_in_rare_sizes, IMAGES)
-    profile(database=database, phases=[Phase.reuse])
-    for _ in range(2):
-        prove(square_forward, square_backward, IMAGES)  # of the same test
-        monkeypatch.setenv("PYTEST_CURRENT_TEST", "test_mine.py::test_other (call)")
-        prove(square_forward, wrong_in_rare_sizes, IMAGES)  # of another test: nothing saved
-        monkeypatch.setenv("PYTEST_CURRENT_TEST", "test_mine.py::test_square (setup)")
+SEEN: list[int] = []
+
+
+def watched_forward(x):
+    SEEN.append(x.size)
+    return x * x, x
+
+
+def first_seen(backward) -> int:
+    """The size of the first example that a proof tries."""
+    SEEN.clear()
+    if backward is square_backward:
+        prove(watched_forward, backward, IMAGES)
+    else:
         with pytest.raises(GradientError):
-            prove(square_forward, wrong_in_rare_sizes, IMAGES)
+            prove(watched_forward, backward, IMAGES)
+    return SEEN[0]
+
+
+def test_a_saved_failure_is_tried_first_by_its_own_proof_and_no_other(profile, monkeypatch):
+    """Its smallest example has 20 entries; a proof for which nothing is saved begins with one."""
+    profile(database=InMemoryExampleDatabase(), max_examples=100)
+    monkeypatch.setenv("PYTEST_CURRENT_TEST", "test_mine.py::test_square (call)")
+    assert first_seen(wrong_in_rare_sizes) == 1
+    assert first_seen(square_backward) == 1  # of the same test
+    monkeypatch.setenv("PYTEST_CURRENT_TEST", "test_mine.py::test_other (call)")
+    assert first_seen(wrong_in_rare_sizes) == 1
+    monkeypatch.setenv("PYTEST_CURRENT_TEST", "test_mine.py::test_square (setup)")
+    assert first_seen(wrong_in_rare_sizes) == 20
 
 
 def test_the_message_ends_in_code_that_meets_the_failure_again():
@@ -86,7 +100,7 @@ def test_an_example_that_is_too_large_is_not_printed():
 
 def test_slow_operations_are_no_error(profile):
     """Hypothesis by itself stops at 200 ms an example."""
-    profile(max_examples=3)
+    profile(max_examples=3, deadline=200)
 
     def forward(x):
         time.sleep(0.01)
