@@ -46,10 +46,11 @@ class Stop:
 
 @contextmanager
 def postponed(until: str) -> Iterator[Stop]:
-    """Note Ctrl-C, SIGTERM and SIGHUP in the block, instead of what they else do.
+    """Note Ctrl-C, SIGTERM and SIGHUP in the block; obey what was noted when it has ended.
 
-    After the first of them, Ctrl-C acts as ever. Only the main thread receives signals, and those
-    that the program ignores, as under ``nohup``, stay ignored.
+    The block asks for the number and ends early. After the first signal, Ctrl-C acts as ever. Only
+    the main thread receives signals, and those that the program ignores, as under ``nohup``, stay
+    ignored.
 
     Parameters
     ----------
@@ -60,12 +61,18 @@ def postponed(until: str) -> Iterator[Stop]:
     ------
     Stop
 
+    Raises
+    ------
+    KeyboardInterrupt, SystemExit
+        As `Stop.obey` does, unless the block raises another exception.
+
     Examples
     --------
     >>> with postponed("this file") as stop:
     ...     signal.raise_signal(signal.SIGTERM)
-    ...     stop.number == signal.SIGTERM
-    True
+    ...     print("the file is whole")
+    Traceback (most recent call last):
+    SystemExit: 143
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -90,3 +97,4 @@ def postponed(until: str) -> Iterator[Stop]:
     finally:
         for number, act in held.items():
             signal.signal(number, act)
+    stop.obey()

@@ -218,33 +218,37 @@ class Trainer:
             postponed("this iteration") as stop,
             closing(iter(self.loader)) as batches,  # type: ignore[type-var]
         ):
-            while self.optimizer.iteration < self.iterations:
+            while self.optimizer.iteration < self.iterations and not stop.number:
                 began = time.perf_counter()
                 with self._kept(log):
                     loss = self._gradients(batches)
                 record = self._step(loss) | {"seconds": time.perf_counter() - began}
                 log.write(record)
                 done = self.optimizer.iteration
-                if stop.number or done == self.iterations or done % self.checkpoint_every == 0:
-                    log.sync()
-                    self.checkpoint()
-                stop.obey()
+                if done == self.iterations or done % self.checkpoint_every == 0:
+                    self._keep(log, self._place())
                 with self._kept(log):
                     show(f"loss {record['loss']:.4g}  lr {record['lr']:.3g}")
-            stop.obey()
+            self._keep(log, self._place())
+
+    def _keep(self, log: Log, place: dict[str, Any]) -> Path | None:
+        """Write a checkpoint of the iterations done, unless there are none or it is there."""
+        done = self.optimizer.iteration
+        if not done or self._path(done).exists():
+            return None
+        log.sync()
+        return self._write(place)
 
     @contextmanager
     def _kept(self, log: Log) -> Iterator[None]:
         """Write a checkpoint of the iterations that are whole if the block fails."""
-        done, place = self.optimizer.iteration, self._place()
+        place = self._place()
         try:
             yield
         except NonFiniteError:  # which may have begun before
             raise
         except Exception:
-            if done and not self._path(done).exists():
-                log.sync()
-                path = self._write(place)
+            if path := self._keep(log, place):
                 warnings.warn(f"what was learned before this error is in {path}", stacklevel=1)
             raise
 

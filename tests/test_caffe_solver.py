@@ -396,6 +396,11 @@ def test_a_feed_that_fails_loses_nothing(tmp_path: Path) -> None:
     resumed.restore(tmp_path / "s_iter_3")
     resumed.step(2, Feed(6))
     assert parameters(resumed) == parameters(straight)
+    (tmp_path / "s_iter_3.solverstate").write_text("of a run before")
+    stopped = make("Adam", prefix + " snapshot: 3")
+    with pytest.raises(FormatError, match="a.png"):  # written once, with no word
+        stopped.step(5, Disturbed(7, fail))
+    resumed.restore(tmp_path / "s_iter_3")
     with pytest.raises(FormatError):  # before anything was learned
         make("Adam", prefix.replace("/s", "/t")).step(1, Disturbed(0, fail))
     assert not list(tmp_path.glob("t*"))

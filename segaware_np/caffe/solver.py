@@ -104,7 +104,7 @@ class Solver:
         tests = len(self.param.test_iter) * any(self.param.test_iter)  # test_iter: 0 is no test
         self.test_nets = [self._test_net(i, net, options) for i in range(tests)]
         self._optimizer = _optimizer(self.param, self.net)
-        self.loss = 0.0
+        self.loss, self._kept_at = 0.0, 0  # the iteration of the last snapshot by its own name
         self._losses: deque[float] = deque(maxlen=self.param.average_loss)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -155,11 +155,12 @@ class Solver:
                     self._test_if_due()
                     loss = self._gradients(feed)
                 self._update(loss)
-                every = self.param.snapshot
-                due = every and self.iteration % every == 0
-                if due or (stop.number and self.param.snapshot_prefix):
+                if self.param.snapshot and self.iteration % self.param.snapshot == 0:
                     self.snapshot(self._snapshot_name(self.iteration))
-                stop.obey()
+                if stop.number:
+                    break
+            if stop.number:
+                self._keep()
         return self.loss
 
     def solve(self, feed: Feed | None = None) -> float:
@@ -199,6 +200,8 @@ class Solver:
         write_solverstate(
             state, SolverState(self.iteration, str(model), self._history(), passed, extra)
         )
+        if str(base) == str(_base(self._snapshot_name(self.iteration))):
+            self._kept_at = self.iteration
         return state
 
     def restore(self, path: str | os.PathLike[str]) -> None:
@@ -262,15 +265,16 @@ class Solver:
         except optim.NonFiniteError:  # which may have begun before
             raise
         except Exception:
-            name = self._snapshot_name(self.iteration)
-            if self.iteration and self.param.snapshot_prefix:
-                self.net.set_state(before)
-                if not _with(Path(name), ".solverstate").exists():
-                    warnings.warn(
-                        f"what was learned before this error is in {self.snapshot(name)}",
-                        stacklevel=1,
-                    )
+            self.net.set_state(before)
+            if path := self._keep():
+                warnings.warn(f"what was learned before this error is in {path}", stacklevel=1)
             raise
+
+    def _keep(self) -> Path | None:
+        """Write a snapshot of the iterations done, if there are any, a place, and none yet."""
+        if self.param.snapshot_prefix and self.iteration != self._kept_at:
+            return self.snapshot(self._snapshot_name(self.iteration))
+        return None
 
     def _gradients(self, feed: Feed | None) -> float:
         """Sum the gradients of an iteration's batches; return their mean loss."""
