@@ -250,11 +250,12 @@ def check_array(
     """
     if array is None:  # which `array_module` passes over
         raise TypeError(f"{name}: expected a NumPy or CuPy array, got None")
-    xp = module_of(name, array)
-    if array.dtype.kind not in _KINDS[kind]:
-        raise TypeError(f"{name}: expected {_ARTICLE[kind]} array, got {array.dtype}")
-    if not array.dtype.isnative:  # BLAS and kernels would read the bytes the wrong way round
-        raise TypeError(f"{name}: expected native byte order, got dtype {array.dtype.str!r}")
+    xp = np if type(array) is np.ndarray else module_of(name, array)
+    dtype = array.dtype
+    if dtype.kind not in _KINDS[kind]:
+        raise TypeError(f"{name}: expected {_ARTICLE[kind]} array, got {dtype}")
+    if not dtype.isnative:  # BLAS and kernels would read the bytes the wrong way round
+        raise TypeError(f"{name}: expected native byte order, got dtype {dtype.str!r}")
     if like is not None:
         owner = xp if type(like) is type(array) else module_of(name, like)
         if owner is not xp:
@@ -264,8 +265,8 @@ def check_array(
                 f"{name}: expected an array on GPU {like.device.id}, got one on GPU "
                 f"{array.device.id}"
             )
-        if array.dtype != like.dtype:
-            raise TypeError(f"{name}: expected dtype {like.dtype}, got {array.dtype}")
+        if dtype != like.dtype:
+            raise TypeError(f"{name}: expected dtype {like.dtype}, got {dtype}")
     if shape is not None and not _fits(array.shape, shape):
         wanted = f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
         raise ValueError(f"{name}: expected shape {wanted}, got {array.shape}")
