@@ -24,6 +24,7 @@ _TURNS = {
     2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270",
     7: "TRANSVERSE", 8: "ROTATE_90",
 }  # fmt: skip
+_SAMPLES = {1: "numbers", 2: "signed numbers", 3: "floating-point numbers", 6: "complex numbers"}
 _GREY_STEP = {"L;2": 85, "L;4": 17}  # Pillow stretches grey of 2 and 4 bits to 0..255
 
 
@@ -113,6 +114,8 @@ class Decoded:
         whole = mode == "YCbCr" and self.tags.get(530) == (1, 1)
         if self.tags.get(262) == 6 and not (whole or self._lossy):  # JPEG converts by itself
             return "YCbCr colours of fewer pixels"
+        if self.tags.get(284) == 2 and max(self.tags.get(258, (1,))) > 8:  # Pillow takes bytes
+            return "planes of 16 bits"
         if self._signed:
             return "signed numbers"
         if mode.startswith("I") and kind not in _DEEP:
@@ -240,10 +243,24 @@ def decode(path: str | os.PathLike[str]) -> Decoded:
                 f"if you trust the file, set that, or {PIXELS}, to its number of pixels"
             ) from error
         except pillow.UnidentifiedImageError as error:
-            text = f"{path}: damaged or not a usable image (of no kind that Pillow knows)"
-            raise FormatError(text) from error
+            raise FormatError(_unknown(Path(path))) from error
         except Exception as error:  # each format's decoder has its own
             raise FormatError(f"{path}: damaged or not a usable image ({error})") from error
+
+
+def _unknown(path: Path) -> str:
+    """What to say of a file that Pillow does not know: of a whole TIFF, what it holds."""
+    plugin = require("PIL.TiffImagePlugin", extra="images")
+    try:
+        with open(path, "rb") as file:
+            tags = plugin.ImageFileDirectory_v2(file.read(8))
+            file.seek(tags.next)
+            tags.load(file)
+        bits, kind = max(tags[258]), _SAMPLES[tags.get(339, (1,))[0]]
+        held = f"got {len(tags[258])} samples a pixel, {kind} of {bits} bits, in TIFF"
+        return f"{path}: expected grey or RGB of 8 or 16 bits, {held}"
+    except Exception:  # no TIFF, or a damaged one
+        return f"{path}: damaged or not a usable image (of no kind that Pillow knows)"
 
 
 def _loaded(path: Path, image: Any) -> Decoded:

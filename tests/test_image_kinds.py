@@ -98,6 +98,55 @@ def test_colour_tiff_of_16_bits_keeps_the_upper_8():
     np.testing.assert_array_equal(read_image("a.tif"), deep >> 8)
 
 
+def test_planes_of_16_bits_of_which_pillow_takes_the_bytes():
+    deep = RNG.integers(0, 2**16, (5, 7, 3))
+    with open("a.tif", "wb") as file:
+        file.write(tiff(COLOURS, 8, photometric=2, planes=True))
+    np.testing.assert_array_equal(read_image("a.tif"), COLOURS)
+    with open("a.tif", "wb") as file:
+        file.write(tiff(deep, 16, photometric=2, planes=True))
+    refused(read_image, "a.tif", "got planes of 16 bits")
+
+
+@pytest.mark.parametrize(
+    ("bits", "numbers", "words"),
+    [
+        (32, 3, "got 3 samples a pixel, floating-point numbers of 32 bits, in TIFF"),
+        (32, 1, "got 3 samples a pixel, numbers of 32 bits, in TIFF"),
+        (16, 2, "got 3 samples a pixel, signed numbers of 16 bits, in TIFF"),
+    ],
+)
+def test_a_tiff_that_pillow_does_not_know_is_told_from_a_damaged_one(bits, numbers, words):
+    whole = tiff(COLOURS, bits, photometric=2, sample_format=numbers)
+    for read in (read_image, read_labels):
+        with open("a.tif", "wb") as file:
+            file.write(whole)
+        refused(read, "a.tif", f"grey or RGB of 8 or 16 bits, {words}")
+        with open("a.tif", "wb") as file:
+            file.write(whole[:-90])
+        with pytest.raises(FormatError, match=r"a\.tif: damaged or not a usable image"):
+            read("a.tif")
+
+
+@pytest.mark.parametrize("samples", [2, 3, 4])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_png_of_several_samples(samples, bits):
+    values = RNG.integers(0, 2**bits, (5, 7, samples))
+    with open("a.png", "wb") as file:
+        file.write(png(values, bits))
+    shown = values[..., :1].repeat(3, 2) if samples == 2 else values[..., :3]
+    np.testing.assert_array_equal(read_image("a.png"), shown >> (bits - 8))
+    words = "transparent pixels" if (samples, bits) == (2, 8) else "got colours (RGB"
+    refused(read_labels, "a.png", words)
+    values[..., -1] = 2**bits - 1
+    with open("a.png", "wb") as file:
+        file.write(png(values, bits))
+    if (samples, bits) == (2, 8):
+        np.testing.assert_array_equal(read_labels("a.png"), values[..., 0])
+    else:
+        refused(read_labels, "a.png", words)
+
+
 def test_grey_times_opacity_is_divided_by_it():
     with open("a.tif", "wb") as file:
         file.write(tiff(np.array([[[50, 255], [64, 128]]]), 8, extra=(1,)))

@@ -134,13 +134,13 @@ def _mean(text: str) -> np.ndarray:
 
 def run(options: argparse.Namespace) -> None:
     """Label images."""
-    files = label_files(options.images, options.output)
     net = Net(options.model, xp=array_library(options),
               variables=dict(options.variables or ()), crop=options.crop)
     if not net.inputs:
         raise ValueError(f"{options.model}: reads its images from a list; declare an input "
                          '(input: "data" input_shape {...}) in its place')
     net.copy_from(options.weights, complete=not options.partial)
+    files = label_files(options.images, options.output)
     label = Labeller(net, options.blob, mean=options.mean, scale=options.scale,
                      threshold=options.threshold, stretch=options.stretch)
     bits = 8 if label.classes <= 256 else 16
