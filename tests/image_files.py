@@ -42,7 +42,7 @@ def tiff(values, bits, photometric=1, sample_format=1, extra=(), order=">", plan
     height, width, samples = values.shape
     if planes:
         values = values.transpose(2, 0, 1)
-    if bits > 8:
+    if bits % 8 == 0:
         whole = values.astype(np.int64) & (2**bits - 1)
         raw = whole.astype(f"{order}u{bits // 8}").tobytes()
     else:

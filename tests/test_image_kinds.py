@@ -44,6 +44,7 @@ GREY_TIFFS = [  # bits, photometric, sample format, byte order; picture, labels:
     (2, 1, 1, ">", True, True),
     (4, 1, 1, "<", True, True),
     (8, 1, 1, ">", True, True),
+    (12, 1, 1, "<", True, True),
     (16, 1, 1, ">", True, True),
     (16, 1, 1, "<", True, True),
     (32, 1, 1, "<", "got 32-bit numbers", True),
@@ -89,6 +90,16 @@ def test_labels_of_16_and_32_bits_that_are_no_class_numbers():
     with open("a.tif", "wb") as file:
         file.write(tiff(np.array([[7, 2**32 - 1]]), 32, order="<"))
     refused(read_labels, "a.tif", "class numbers below 2**31, got larger ones")
+
+
+def test_16_bits_of_which_pillow_does_not_say_whether_they_are_signed():
+    cards = ["SIMPLE  = T", "BITPIX  = 16", "NAXIS   = 2", "NAXIS1  = 3", "NAXIS2  = 1", "END"]
+    head = "".join(f"{card[:10]}{card[10:]:>20}".ljust(80) for card in cards).ljust(2880)
+    with open("a.fits", "wb") as file:
+        file.write(head.encode() + np.array([1, -1, 300], ">i2").tobytes().ljust(2880, b"\0"))
+    assert Image.open("a.fits").mode.startswith("I")
+    refused(read_image, "a.fits", "in FITS")
+    refused(read_labels, "a.fits", "a format that keeps class numbers (PNG), got FITS")
 
 
 def test_colour_tiff_of_16_bits_keeps_the_upper_8():
@@ -259,6 +270,13 @@ def test_an_index_beside_the_palette_is_a_class_number():
     with open("a.png", "wb") as file:
         file.write(png(np.array([[0, 1, 255]]), 8, [(0, 0, 0), (90, 90, 90)]))
     assert read_labels("a.png").tolist() == [[0, 1, 255]]
+
+
+def test_greys_that_do_not_tell_the_indices_apart_are_no_class_numbers():
+    for greys, labels in (([0, 0, 0, 0], [[3, 3]]), ([0, 9, 9, 4], [[0, 1, 2]])):
+        with open("a.png", "wb") as file:
+            file.write(png(np.array(labels), 2, [(grey, grey, grey) for grey in greys]))
+        assert read_labels("a.png").tolist() == labels
 
 
 def test_a_gif_in_colour_numbers_its_own():
