@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -227,35 +227,61 @@ def decode(path: str | os.PathLike[str]) -> Decoded:
     >>> decode("a.pgm").peak
     20
     """
+    require("PIL.Image", extra="images")
+    check_file(path)
+    with open(path, "rb") as file:
+        return decode_stream(file, path)
+
+
+def decode_stream(file: IO[bytes], path: str | os.PathLike[str]) -> Decoded:
+    """Decode what an open binary file holds; errors, those of `decode`, call it ``path``.
+
+    Parameters
+    ----------
+    file : binary file object
+    path : path-like
+
+    Returns
+    -------
+    Decoded
+
+    Raises
+    ------
+    FormatError
+
+    Examples
+    --------
+    >>> from io import BytesIO
+    >>> decode_stream(BytesIO(b"P2 2 1 20 0 7"), "record 3").peak
+    20
+    """
     pillow: Any = require("PIL.Image", extra="images")
     if os.environ.get(PIXELS, "").isdigit():
         pillow.MAX_IMAGE_PIXELS = int(os.environ[PIXELS])
-    check_file(path)
-    with open(path, "rb") as file:
-        try:
-            with pillow.open(file) as image:
-                return _loaded(Path(path), image)
-        except (FormatError, MemoryError):
-            raise
-        except pillow.DecompressionBombError as error:
-            raise FormatError(
-                f"{path}: expected at most twice PIL.Image.MAX_IMAGE_PIXELS, got more ({error}); "
-                f"if you trust the file, set that, or {PIXELS}, to its number of pixels"
-            ) from error
-        except pillow.UnidentifiedImageError as error:
-            raise FormatError(_unknown(Path(path))) from error
-        except Exception as error:  # each format's decoder has its own
-            raise FormatError(f"{path}: damaged or not a usable image ({error})") from error
+    try:
+        with pillow.open(file) as image:
+            return _loaded(Path(path), image)
+    except (FormatError, MemoryError):
+        raise
+    except pillow.DecompressionBombError as error:
+        raise FormatError(
+            f"{path}: expected at most twice PIL.Image.MAX_IMAGE_PIXELS, got more ({error}); "
+            f"if you trust the file, set that, or {PIXELS}, to its number of pixels"
+        ) from error
+    except pillow.UnidentifiedImageError as error:
+        raise FormatError(_unknown(file, path)) from error
+    except Exception as error:  # each format's decoder has its own
+        raise FormatError(f"{path}: damaged or not a usable image ({error})") from error
 
 
-def _unknown(path: Path) -> str:
+def _unknown(file: IO[bytes], path: str | os.PathLike[str]) -> str:
     """What to say of a file that Pillow does not know: of a whole TIFF, what it holds."""
     plugin = require("PIL.TiffImagePlugin", extra="images")
     try:
-        with open(path, "rb") as file:
-            tags = plugin.ImageFileDirectory_v2(file.read(8))
-            file.seek(tags.next)
-            tags.load(file)
+        file.seek(0)
+        tags = plugin.ImageFileDirectory_v2(file.read(8))
+        file.seek(tags.next)
+        tags.load(file)
         bits, kind = max(tags[258]), _SAMPLES[tags.get(339, (1,))[0]]
         held = f"got {len(tags[258])} samples a pixel, {kind} of {bits} bits, in TIFF"
         return f"{path}: expected grey or RGB of 8 or 16 bits, {held}"

@@ -22,9 +22,16 @@ SAME = "convolution_param { kernel_size: 3 pad: 1 }"
 CRF = ("num_iterations: 2 scale: 1 kernel_size: 3 pad: 1 dilation: 1 "
        "remove_center: true remove_bounds: true ")
 
+PLACES = np.stack([RNG.permutation(10 * 12)[:30] for _ in range(8)]).reshape(X)
+
 # type, options, shapes of the bottoms; integer bottoms are given as arrays
 CASES: list[tuple[str, str, list]] = [
     ("AbsVal", "", [X]),
+    ("BN", "bn_param { bn_mode: LEARN }", [X]),
+    ("BN", "bn_param { bn_mode: INFERENCE }", [X]),
+    ("BN", "bn_param { frozen: true }", [X]),
+    ("BN", "bn_param { frozen: false }", [X]),
+    ("BN", "phase: TEST bn_param { momentum: 0.9 }", [X]),
     ("BNLL", "", [X]),
     ("BatchNorm", "phase: TEST batch_norm_param { use_global_stats: false }", [X]),
     ("BatchNorm", "batch_norm_param { use_global_stats: true }", [X]),
@@ -34,6 +41,8 @@ CASES: list[tuple[str, str, list]] = [
     ("ChannelReduce", "channel_reduce_param { operation: SUM }", [X]),
     ("Concat", "", [(2, 1, 3), (2, 4, 3), (2, 2, 3)]),
     ("Concat", "concat_param { axis: -1 }", [(2, 3, 1), (2, 3, 4)]),
+    ("ContrastiveLoss", "contrastive_loss_param { legacy_version: true margin: 9 }",
+     [(4, 3), (4, 3), np.array([0, 1, 0, 1])]),
     ("Convolution", f"convolution_param {{ {CONV} }}", [X]),
     ("Convolution", "convolution_param { num_output: 3 kernel_size: 2 bottom_is_im2col: true }",
      [(2, 8, 3, 4)]),
@@ -55,12 +64,18 @@ CASES: list[tuple[str, str, list]] = [
     ("HingeLoss", "hinge_loss_param { norm: L2 }", [(4, 5), RNG.integers(0, 5, (4, 1))]),
     ("Im2col", WINDOW, [X]),
     ("Im2dist", f"{WINDOW} im2dist_param {{ norm: L2 }}", [X]),
+    ("InfogainLoss", "loss_param { ignore_label: 2 }",
+     [X, RNG.integers(0, 4, (2, 5, 6)), RNG.integers(0, 3, (4, 4))]),
     ("InnerProduct", "inner_product_param { num_output: 3 axis: 2 }", [X]),
     ("InnerProduct", "inner_product_param { num_output: 3 transpose: true }", [X]),
     ("Interp", "interp_param { zoom_factor: 3 shrink_factor: 2 pad_beg: -1 }", [X]),
     ("LRN", "lrn_param { local_size: 3 alpha: 0.4 beta: 0.6 k: 2 }", [X]),
     ("LRN", "lrn_param { norm_region: WITHIN_CHANNEL local_size: 3 alpha: 0.4 }", [X]),
     ("Log", "log_param { base: 2 scale: 0.1 shift: 3 }", [X]),
+    ("MVN", "", [X]),
+    ("MVN", "mvn_param { across_channels: true eps: 0.1 }", [X]),
+    ("MVN", "mvn_param { normalize_variance: false }", [X]),
+    ("MultinomialLogisticLoss", "", [RNG.uniform(0.1, 0.9, (4, 5)), RNG.integers(0, 5, 4)]),
     ("NormConv", f"{SAME.replace('{', '{ num_output: 4 ')} norm_conv_param "
                  "{ norm: L2 remove_center: true scale_filler { value: 0.3 } }",
      [(1, 4, 4, 3), (1, 2, 4, 3)]),
@@ -70,7 +85,10 @@ CASES: list[tuple[str, str, list]] = [
      [(1, 3, 3, 3), (1, 3, 3, 3), (1, 2, 3, 3)]),
     ("PReLU", "", [X]),
     ("PReLU", "prelu_param { channel_shared: true filler { value: -0.4 } }", [X]),
+    ("Padding", "padding_param { pad_beg: 1 pad_end: 2 }", [X]),
+    ("Padding", "padding_param { pad_beg: -1 pad_end: -2 }", [X]),
     ("Pooling", "pooling_param { kernel_size: 3 stride: 2 pad: 1 }", [X]),
+    ("Pooling", 'pooling_param { kernel_size: 2 stride: 2 } top: "places"', [X]),
     ("Pooling", "pooling_param { pool: AVE global_pooling: true }", [X]),
     ("Power", "power_param { power: 3 scale: 0.5 shift: 1 }", [X]),
     ("ReLU", "", [X]),
@@ -93,12 +111,20 @@ CASES: list[tuple[str, str, list]] = [
     ("Split", 'top: "z"', [X]),
     ("TanH", "", [X]),
     ("Tile", "tile_param { axis: 2 tiles: 3 }", [X]),
+    ("Unpooling", "unpooling_param { kernel_size: 2 stride: 2 unpool_h: 10 unpool_w: 12 }",
+     [X, PLACES]),
+    *(("Unpooling", f"unpooling_param {{ unpool: {name} kernel_size: 3 stride: 2 "
+                    "unpool_size: 12 }", [X]) for name in ("MAX", "AVE", "TILE")),
+    ("Upsample", "upsample_param { scale: 2 }", [X, PLACES]),
+    ("Upsample", "upsample_param { upsample_h: 11 upsample_w: 13 }", [X, PLACES]),
+    ("Upsample", "upsample_param { scale_h: 3 scale_w: 2 pad_out_w: true }", [X]),
 ]
 # Nothing flows back through these ...
 STOPS: list[tuple[str, str, list]] = [
     ("Accuracy", "accuracy_param { ignore_label: 255 top_k: 2 }", [X, (2, 1, 5, 6)]),
     ("ArgMax", "argmax_param { axis: 2 top_k: 3 out_max_val: true }", [X]),
     ("ArgMax", "argmax_param { out_max_val: true }", [X]),
+    ("EltwiseAccuracy", "eltwise_accuracy_param { ignore_label: 255 }", [X, (2, 1, 5, 6)]),
     ("Im2parity", f"{WINDOW} im2parity_param {{ ignore_label: 255 }}", [X]),
     ("SegAccuracy", "seg_accuracy_param { ignore_label: 255 }", [X, (2, 1, 5, 6)]),
     ("Threshold", "threshold_param { threshold: 0.5 }", [X]),
@@ -106,8 +132,10 @@ STOPS: list[tuple[str, str, list]] = [
 # ... and what does through this one is the gradient of another loss than the one it reports.
 SPLIT: list[tuple[str, str, list]] = [
     ("DistLoss", "dist_loss_param { alpha: 0.5 beta: 2 ignore_label: 255 }", PAIR)]
-SOURCES = {"DummyData", "HDF5Data", "ImageData", "ImageSegData", "Input", "TwoImageData"}
-MEASURES = {"Accuracy", "SegAccuracy"}  # their second bottom holds labels
+SOURCES = {"Data", "DenseImageData", "DummyData", "HDF5Data", "ImageData", "ImageLabelmapData",
+           "ImageSegData", "Input", "MemoryData", "TwoImageData", "WindowSegData"}
+ELSEWHERE = {"AutoCrop", "MatWrite", "Silence"}  # nothing to prove here
+MEASURES = {"Accuracy", "EltwiseAccuracy", "SegAccuracy"}  # their second bottom holds labels
 EVERY = [*CASES, *STOPS, *SPLIT]
 
 
@@ -144,11 +172,10 @@ def test_gradients(type_: str, options: str, bottoms: list) -> None:
     """Of every bottom and every parameter, entry by entry, by the complex step."""
     layer = single(type_, options, bottoms)
     arrays = [b if isinstance(b, np.ndarray) else away_from_kinks(b) for b in bottoms]
-    stored = type_ == "BatchNorm"  # its parameters are statistics
-    params = [] if stored else [blob.data for blob in layer.params]
+    learned = [blob for blob in layer.params if blob.wanted]  # others are statistics
 
     def forward(*inputs: np.ndarray) -> tuple[np.ndarray, Any]:
-        for blob, value in zip(layer.params, inputs[len(arrays) :], strict=stored is False):
+        for blob, value in zip(learned, inputs[len(arrays) :], strict=True):
             blob.data = value
         tops, cache = layer.forward(*inputs[: len(arrays)])
         return np.concatenate([np.ravel(top) for top in tops]), (cache, [np.shape(t) for t in tops])
@@ -158,9 +185,11 @@ def test_gradients(type_: str, options: str, bottoms: list) -> None:
         cuts = np.cumsum([np.prod(shape, dtype=int) for shape in shapes])[:-1]
         dtops = [d.reshape(s) for d, s in zip(np.split(dy, cuts), shapes, strict=True)]
         dbottoms, dparams = layer.backward(dtops, inner, [True] * len(arrays))
-        return (*dbottoms, *dparams[: len(params)])
+        wanted = [d for d, blob in zip(dparams, layer.params, strict=True) if blob.wanted]
+        return (*dbottoms, *wanted)
 
-    check_gradients(forward, backward, [*arrays, *params], method="complex", rtol=1e-11)
+    inputs = [*arrays, *(blob.data for blob in learned)]
+    check_gradients(forward, backward, inputs, method="complex", rtol=1e-11)
 
 
 @pytest.mark.parametrize(("type_", "options", "bottoms"), EVERY,
@@ -198,7 +227,7 @@ def test_nothing_is_written_into_what_is_read(type_: str, options: str, bottoms:
 
 
 def test_every_type_is_here() -> None:
-    assert {type_ for type_, *_ in EVERY} | SOURCES | {"Silence"} == TYPES.keys()
+    assert {type_ for type_, *_ in EVERY} | SOURCES | ELSEWHERE == TYPES.keys()
     assert all(TYPES[name].stops for name in SOURCES.union(type_ for type_, *_ in STOPS))
 
 

@@ -365,7 +365,9 @@ def test_input_declarations() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("layers { }", "old 'layers .*upgrade_net_proto_text"),
+        ("layers { }", "line 1: layer '': type '' is not supported"),
+        (layer("a", "AbsVal", "x") + "layers { type: RELU }",
+         "line 2: 'layer' and 'layers', the present form and the old one"),
         ("\n", "no layers"),
         ('input: "x"', "expected an input_shape for each of 1 inputs"),
         ('input: "x" input_shape { dim: -1 }', "not a shape"),
@@ -374,9 +376,9 @@ def test_input_declarations() -> None:
         (layer("a", "AbsVal", "x"), "layer 'a' .AbsVal.: bottom 'x' is made by no layer before"),
         (data() + layer("a", "AbsVal", "x") * 2, "top 'a' is made twice"),
         (data() + layer("a", "AbsVal", "x x"), "expected 1 bottoms, got 2"),
-        (data() + layer("a", "MatWrite", "x"), "'MatWrite' is not supported: take the array from"),
-        (data() + layer("a", "Python", "x"), "do not run code"),
-        (data() + layer("a", "MVN", "x"), "'MVN' is not supported: normalise what you feed"),
+        (data() + layer("a", "HDF5Output", "x"), "'HDF5Output' is not supported: take the array"),
+        (data() + layer("a", "Python", "x", 'python_param { module: "m" layer: "L" }'),
+         r"the Python layer m.L is not registered .*register_layer\('m', 'L', cls\)"),
         (data() + layer("a", "SPP", "x", "spp_param { pyramid_height: 2 }"),
          "'SPP' is not supported: there are AbsVal, "),
         (data() + conv("c", "x", "kernel_size: 3 kernel_h: 3"), "exclude each other"),

@@ -7,7 +7,8 @@
 [2.0, 3.0]
 """
 
+from segaware_np.caffe.layers.python import PythonLayer, register_layer
 from segaware_np.caffe.net import Net
 from segaware_np.caffe.solver import Solver
 
-__all__ = ["Net", "Solver"]
+__all__ = ["Net", "PythonLayer", "Solver", "register_layer"]

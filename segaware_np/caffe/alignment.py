@@ -12,7 +12,7 @@ from typing import NamedTuple
 from segaware_np.caffe.blobs import Shape
 from segaware_np.caffe.coordinates import Line, Lines
 from segaware_np.caffe.graph import Graph, Step
-from segaware_np.caffe.layers.shape import Crop
+from segaware_np.caffe.layers.shape import AutoCrop, Crop
 
 READINGS = ("aligned", "zero")
 
@@ -49,7 +49,10 @@ def place_crop(step: Step, known: Mapping[int, Place], reading: str | None) -> N
     as it is wanted.
     """
     layer = step.layer
-    if not isinstance(layer, Crop) or "crop_param" in layer.spec or reading == "zero":
+    if not isinstance(layer, Crop) or "crop_param" in layer.spec:
+        return
+    reading = "aligned" if isinstance(layer, AutoCrop) else reading
+    if reading == "zero":
         return
     aligned = _offset(*(known[slot] for slot in step.bottoms))
     if reading == "aligned":

@@ -98,5 +98,6 @@ _FILLERS = {
     "xavier": _xavier,
     "msra": _msra,
     "bilinear": _bilinear,
+    "bilinear_upsampling": _bilinear,  # CCNN's name for it
     "xy": _xy,
 }

@@ -14,21 +14,15 @@ from segaware_np.caffe.blobs import Shape
 from segaware_np.caffe.formats.schema import Message
 from segaware_np.caffe.layers import TYPES
 from segaware_np.caffe.layers.base import Context, Layer, check_shape
+from segaware_np.caffe.layers.data import Input
+from segaware_np.caffe.layers.python import find
 
 _REFUSED = {
-    "MatWrite": "take the array from net.blobs[name].data after forward and save it with numpy",
     "MatRead": "load the array yourself and feed it as an input",
     "HDF5Output": "take the array from net.blobs[name].data after forward and save it with h5py",
-    "Data": "databases are not read: use ImageData, ImageSegData or HDF5Data, or feed the blobs",
-    "MemoryData": "use Input and feed the blobs",
-    "Python": "descriptions do not run code here: compute in your own loop and feed the blobs",
     "MultiStageMeanfield": "use NormConvMeanfield",
     "WindowData": "use ImageData, ImageSegData or HDF5Data, or feed the blobs",
     "FourImageData": "use ImageSegData, or feed the blobs",
-    "MVN": "normalise what you feed, or use BatchNorm",
-    "MultinomialLogisticLoss": "use SoftmaxWithLoss on the scores before their softmax",
-    "InfogainLoss": "use SoftmaxWithLoss, with weight_source for weights of classes",
-    "ContrastiveLoss": "the loss on embeddings here is DistLoss, on Im2dist and Im2parity",
 }
 
 
@@ -86,20 +80,15 @@ def build(net: Message, state: Message, context: Context) -> Graph:
     FormatError
         If layer types are unknown, blobs are read before they are made, or made twice.
     """
-    if "layers" in net:
-        raise net.error(
-            "the old 'layers { type: CONVOLUTION }' spelling: bring the file up to date with "
-            "Caffe's upgrade_net_proto_text, or write 'layer { type: \"Convolution\" }'"
-        )
     graph = Graph()
     for name, shape in _declared_inputs(net):
         graph.inputs[name] = shape
         graph.add_slot(name)
     for spec in net.layer:
-        if not _included(spec, state):
+        if not included(spec, state):
             continue
         step = _step(spec, graph, context)
-        if spec.type == "Input":
+        if isinstance(step.layer, Input):
             if not all(spec.top):
                 raise step.layer.error("expected a name for each top")
             graph.inputs.update(zip(spec.top, step.layer.shapes(), strict=True))
@@ -131,7 +120,8 @@ def _declared_inputs(net: Message) -> list[tuple[str, Shape]]:
     return list(zip(net.input, shapes, strict=True))
 
 
-def _included(spec: Message, state: Message) -> bool:
+def included(spec: Message, state: Message) -> bool:
+    """Whether a layer takes part in a network of that state."""
     if spec.include and spec.exclude:
         raise spec.error(f"layer {spec.name!r}: include and exclude exclude each other")
     if spec.include:
@@ -149,13 +139,19 @@ def _meets(rule: Message, state: Message) -> bool:
     )
 
 
+def layer_class(spec: Message) -> type[Layer] | None:
+    """The class of a layer; None if its type is unknown."""
+    return find(spec) if spec.type == "Python" else TYPES.get(spec.type)
+
+
 def _step(spec: Message, graph: Graph, context: Context) -> Step:
-    if spec.type not in TYPES:
+    kind = layer_class(spec)
+    if kind is None:
         advice = _REFUSED.get(spec.type, f"there are {', '.join(sorted(TYPES))}")
         raise spec.error(f"layer {spec.name!r}: type {spec.type!r} is not supported: {advice}")
     if spec.blobs:
         raise spec.error(f"layer {spec.name!r}: blobs are read from caffemodels, not from here")
-    layer = TYPES[spec.type](spec, context, len(graph.steps))
+    layer = kind(spec, context, len(graph.steps))
     tops = list(spec.top)
     if layer.loss and not tops:
         tops = [""]

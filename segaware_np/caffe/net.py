@@ -15,6 +15,7 @@ from segaware_np.caffe.blobs import ParameterBlob, Shape
 from segaware_np.caffe.engine import Engine
 from segaware_np.caffe.formats.schema import Message, bind
 from segaware_np.caffe.formats.text import fill_variables, parse, read_text
+from segaware_np.caffe.formats.upgrade import upgraded
 from segaware_np.caffe.fusion import FusedStep
 from segaware_np.caffe.graph import build
 from segaware_np.caffe.layers.base import Context
@@ -86,6 +87,8 @@ class Net:
         Where a Crop without ``crop_param`` begins: where the layers between its bottoms lay them
         on each other, as in the Caffe of FCN's and HED's time, or at 0, as in the later one. If it
         is not given, a description for which that differs is refused.
+    output : path-like, optional
+        The folder that MatWrite layers write to; without it they write nothing.
     state : Message, optional
         A NetState, which include and exclude rules are held against: by default the description's.
 
@@ -99,6 +102,9 @@ class Net:
     inputs, outputs : list of str
     loss : float
         Of the last forward pass, with loss weights.
+    notes : list of str
+        How the description was read where forks of Caffe differ; the log of the name
+        ``segaware_np.caffe`` has it too, with lines.
 
     Raises
     ------
@@ -131,6 +137,7 @@ class Net:
         fuse: bool = True,
         seed: int = 0,
         crop: str | None = None,
+        output: str | os.PathLike[str] | None = None,
         state: Message | None = None,
     ) -> None:
         if phase not in ("TRAIN", "TEST"):
@@ -141,9 +148,9 @@ class Net:
             raise ValueError(f"crop: expected one of {', '.join(READINGS)}, got {crop!r}")
         spec = describe(path_or_text, "NetParameter", variables or {})
         self._made = {"path_or_text": spec, "phase": phase, "dtype": dtype, "fuse": fuse,
-                      "crop": crop, "state": state}
-        context = Context(phase, np.dtype(dtype), xp, seed)
-        graph = build(spec, _state(spec, state, phase), context)
+                      "crop": crop, "output": output, "state": state}
+        context = Context(phase, np.dtype(dtype), xp, seed, output=output)
+        graph = build(spec, state_of(spec, state, phase), context)
         self.name, self._graph, self._context = spec.name, graph, context
         self._engine = Engine(graph, context, spec.force_backward, fuse, crop)
         self.inputs, self.outputs = list(graph.inputs), graph.outputs()
@@ -221,6 +228,10 @@ class Net:
     def xp(self) -> ModuleType:
         """The module, NumPy or CuPy, of the network's arrays."""
         return self._context.xp
+
+    @property
+    def notes(self) -> list[str]:
+        return list(self._context.notes)
 
     @property
     def loss(self) -> float:
@@ -350,10 +361,10 @@ def describe(
     if isinstance(path_or_text, Message):
         return path_or_text
     text, source = read_text(path_or_text)
-    return bind(parse(fill_variables(text, variables), source), type_, source)
+    return bind(upgraded(parse(fill_variables(text, variables), source), source), type_, source)
 
 
-def _state(spec: Message, given: Message | None, phase: str) -> Message:
+def state_of(spec: Message, given: Message | None, phase: str) -> Message:
     """The state that include and exclude rules are held against."""
     state = Message("NetState")
     for message in (spec.state, given or Message("NetState")):

@@ -30,7 +30,7 @@ def check_sizes(declared: Iterable[tuple[Layer, Sequence[Declaration]]]) -> None
     """
     total, named = 0, set()
     for layer, parameters in declared:
-        for k, (shape, _) in enumerate(parameters):
+        for k, (shape, *_) in enumerate(parameters):
             name = layer.spec.param[k].name if k < len(layer.spec.param) else ""
             if prod(shape) > MAX_SIZE:
                 raise layer.error(f"a parameter of shape {shape} is beyond all reason")
@@ -66,17 +66,17 @@ def make_parameters(
         raise layer.error(f"{len(specs)} param for {len(declared)} parameters")
     rng = layer.context.rng(layer.index)
     out = []
-    for k, (shape, initial) in enumerate(declared):
+    for k, (shape, initial, learned) in enumerate(declared):
         spec = specs[k] if k < len(specs) else Message("ParamSpec")
         if spec.name and spec.name in named:
-            blob = _join(layer, spec, named[spec.name], shape, forced)
+            blob = _join(layer, spec, named[spec.name], declared[k], forced)
             if blob.data.shape != shape:  # permitted to differ: another view of the same numbers
                 blob = blob.view(shape)
         else:
             values = initial(shape) if callable(initial) else fill(initial, shape, rng)
             data = layer.context.xp.array(values, layer.context.dtype)  # a copy: nobody else's
-            rate = 0.0 if layer.type == "BatchNorm" else spec.lr_mult  # statistics, not learned
-            wanted = layer.type != "BatchNorm" and (rate != 0 or forced)
+            rate = spec.lr_mult if learned else 0.0
+            wanted = learned and (rate != 0 or forced)
             blob = ParameterBlob(data, rate, spec.decay_mult, wanted)
             if spec.name:
                 named[spec.name] = Shared(blob, set(_RATES).intersection(spec))
@@ -86,22 +86,22 @@ def make_parameters(
 
 def check_parameters(layer: Layer, declared: Sequence[Declaration]) -> None:
     """Raise FormatError unless a layer's parameters are those that it would need now."""
-    for k, (blob, (shape, _)) in enumerate(zip(layer.params, declared, strict=True)):
+    for k, (blob, (shape, *_)) in enumerate(zip(layer.params, declared, strict=True)):
         if blob.data.shape != shape:
             raise layer.error(f"parameter {k} has shape {blob.data.shape}, these bottoms need "
                               f"{shape}")
 
 
 def _join(
-    layer: Layer, spec: Message, shared: Shared, shape: tuple[int, ...], forced: bool
+    layer: Layer, spec: Message, shared: Shared, declared: Declaration, forced: bool
 ) -> ParameterBlob:
     """Let one more layer share a parameter; rates that no layer before has set are its to set."""
-    blob, told = shared
+    (blob, told), shape = shared, declared.shape
     loose = spec.share_mode == "PERMISSIVE" and prod(shape) == blob.data.size
     if blob.data.shape != shape and not loose:
         raise layer.error(f"shared parameter {spec.name!r} has shape {blob.data.shape}, "
                           f"this layer needs {shape}")
-    for rate in _RATES if layer.type != "BatchNorm" else ():
+    for rate in _RATES if declared.learned else ():
         value = getattr(spec, rate)
         if rate in told and rate in spec and getattr(blob, rate) != value:
             raise layer.error(f"shared parameter {spec.name!r} has {rate} {getattr(blob, rate)} "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,6 +13,11 @@ import numpy as np
 
 from segaware_np.caffe import Net, Solver
 from segaware_np.caffe.alignment import READINGS
+from segaware_np.caffe.check import check as check_network
+from segaware_np.caffe.check import summary
+from segaware_np.caffe.formats.text import fill_variables, parse, unknown_variables
+from segaware_np.caffe.formats.text import read_text as description
+from segaware_np.caffe.formats.upgrade import upgraded, write
 from segaware_np.caffe.formats.wire import read_blob
 from segaware_np.caffe.labelling import Labeller
 from segaware_np.caffe.weights import read_layers, write_layers
@@ -19,7 +25,7 @@ from segaware_np.commands.options import add_device, array_library, number
 from segaware_np.commands.sources import label_files
 from segaware_np.commands.terminal import visible
 from segaware_np.data import RGB_MEAN
-from segaware_np.files import check_writable
+from segaware_np.files import atomic_write, check_writable, read_text
 from segaware_np.images import read_image, write_labels
 
 _SUFFIXES = (".caffemodel", ".npz", ".safetensors")
@@ -85,6 +91,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     command.add_argument("model", metavar="MODEL", help="prototxt")
     command.add_argument("--phase", choices=("TRAIN", "TEST"), default="TEST", help="of the layers")
+
+    command = _command(
+        commands, check, "say of network files whether they run, and what stops them",
+        "Parse, build and run each network at a small size with drawn parameters, in the phases of "
+        "its rules, backward in TRAIN; data layers whose data is not there get drawn data. One "
+        "line a file, then a table; the exit code is 2 if one does not run.",
+    )
+    command.add_argument("files", metavar="FILE", nargs="+",
+                         help="prototxt of a network, or a folder of them")
+
+    command = _command(
+        commands, upgrade, "write a description of an older Caffe in the present form",
+        "The old layers { type: CONVOLUTION }, with blobs_lr, hole and the like, in the words of "
+        "Caffe 1.0. Comments are lost.",
+    )
+    command.add_argument("source", metavar="FROM", help="prototxt of a network or solver")
+    command.add_argument("target", metavar="TO", help="file to write")
 
     command = _command(
         commands, convert, "turn a caffemodel into .npz or .safetensors, or back",
@@ -177,6 +200,44 @@ def show(options: argparse.Namespace) -> None:
     net = Net(options.model, phase=options.phase, variables=dict(options.variables or ()),
               crop=options.crop)
     print(visible(net.summary()))
+
+
+def check(options: argparse.Namespace) -> None:
+    """Check files."""
+    paths = [path for name in options.files for path in _networks(Path(name))]
+    reports = []
+    for path in paths:
+        reports.append(check_network(path, dict(options.variables or ()), crop=options.crop))
+        print(reports[-1].line(), flush=True)
+    print("\n".join(summary(reports)))
+    if stopped := sum(bool(report.failed) for report in reports):
+        raise ValueError(f"{stopped} of {len(reports)} files do not run")
+
+
+def _networks(path: Path) -> list[Path]:
+    """The file, or those of a folder that describe networks (others are solvers)."""
+    if not path.is_dir():
+        return [path]
+    found = [p for p in sorted(path.rglob("*.prototxt")) if p.is_file()]
+    found = [p for p in found if re.search(r"^\s*layers?\s*:?\s*\{", read_text(p), re.MULTILINE)]
+    if not found:
+        raise ValueError(f"{path}: expected networks, *.prototxt, in it, got none")
+    return found
+
+
+def upgrade(options: argparse.Namespace) -> None:
+    """Write the present form."""
+    check_writable(Path(options.target))
+    text, source = description(options.source)
+    given = dict(options.variables or ())
+    kept = {f"variable__{name}__": name for name in unknown_variables(text, given)}
+    given |= {name: mark for mark, name in kept.items()}
+    written = write(upgraded(parse(fill_variables(text, given), source), source))
+    for mark, name in kept.items():
+        written = written.replace(mark, f"${{{name}}}")
+    with atomic_write(Path(options.target)) as file:
+        file.write(written.encode())
+    print(f"wrote {options.target}")
 
 
 def convert(options: argparse.Namespace) -> None:

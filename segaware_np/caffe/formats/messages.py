@@ -13,7 +13,6 @@ NetParameter
   state NetState
   debug_info bool
   layer LayerParameter*
-  layers raw*
 BlobShape
   dim int*
 NetState
@@ -51,15 +50,20 @@ LayerParameter
   accuracy_param AccuracyParameter
   argmax_param ArgMaxParameter
   batch_norm_param BatchNormParameter
+  bn_param BNParameter
   bias_param BiasParameter
   channel_reduce_param ChannelReduceParameter
   concat_param ConcatParameter
   convolution_param ConvolutionParameter
   crop_param CropParameter
+  contrastive_loss_param ContrastiveLossParameter
+  data_param DataParameter
+  dense_image_data_param DenseImageDataParameter
   dist_loss_param DistLossParameter
   dropout_param DropoutParameter
   dummy_data_param DummyDataParameter
   eltwise_param EltwiseParameter
+  eltwise_accuracy_param AccuracyParameter
   elu_param ELUParameter
   exp_param ExpParameter
   flatten_param FlattenParameter
@@ -69,15 +73,21 @@ LayerParameter
   im2parity_param Im2parityParameter
   image_data_param ImageDataParameter
   inner_product_param InnerProductParameter
+  infogain_loss_param InfogainLossParameter
   input_param InputParameter
   interp_param InterpParameter
   log_param ExpParameter
   lrn_param LRNParameter
   norm_conv_param NormConvParameter
   norm_conv_meanfield_param NormConvMeanfieldParameter
+  memory_data_param MemoryDataParameter
+  mat_write_param MatWriteParameter
+  mvn_param MVNParameter
+  padding_param PaddingParameter
   pooling_param PoolingParameter
   power_param PowerParameter
   prelu_param PReLUParameter
+  python_param PythonParameter
   reduction_param ReductionParameter
   relu_param ReLUParameter
   replicate_param ReplicateParameter
@@ -90,19 +100,14 @@ LayerParameter
   tanh_param EngineParameter
   threshold_param ThresholdParameter
   tile_param TileParameter
+  unpooling_param UnpoolingParameter
+  upsample_param UpsampleParameter
   two_image_data_param TwoImageDataParameter
-  contrastive_loss_param raw
-  data_param raw
   embed_param raw
   four_image_data_param raw
   hdf5_output_param raw
-  infogain_loss_param raw
   mat_read_param raw
-  mat_write_param raw
-  memory_data_param raw
   multi_stage_meanfield_param raw
-  mvn_param raw
-  python_param raw
   spp_param raw
   window_data_param raw
 TransformationParameter
@@ -119,6 +124,8 @@ LossParameter
   normalization FULL|VALID|BATCH_SIZE|NONE VALID
   normalize bool
   weight_source str
+  weight_by_label_freqs bool
+  class_weighting float*
 AccuracyParameter
   top_k uint 1
   axis int 1
@@ -132,6 +139,16 @@ BatchNormParameter
   moving_average_fraction float 0.999
   eps float 1e-5
   update_global_stats bool
+BNParameter
+  scale_filler FillerParameter
+  shift_filler FillerParameter
+  bn_mode LEARN|INFERENCE
+  slope_filler FillerParameter
+  bias_filler FillerParameter
+  momentum float 0.9
+  eps float 1e-5
+  frozen bool
+  engine DEFAULT|CAFFE|CUDNN
 BiasParameter
   axis int 1
   num_axes int 1
@@ -166,12 +183,41 @@ ConvolutionParameter
 CropParameter
   axis int 2
   offset uint*
+ContrastiveLossParameter
+  margin float 1
+  legacy_version bool
+DataParameter
+  source str
+  batch_size uint
+  rand_skip uint
+  backend LEVELDB|LMDB
+  scale float 1
+  mean_file str
+  crop_size uint
+  mirror bool
+  force_encoded_color bool
+  prefetch uint 4
+DenseImageDataParameter
+  source str
+  batch_size uint 1
+  rand_skip uint
+  shuffle bool
+  new_height uint
+  new_width uint
+  is_color bool true
+  mean_file str
+  root_folder str
+  mirror bool
+  crop_width uint
+  crop_height uint
+  label_divide_factor uint 1
 DistLossParameter
   ignore_label uint
   alpha float
   beta float
 DropoutParameter
   dropout_ratio float 0.5
+  sample_weights_test bool
 DummyDataParameter
   data_filler FillerParameter*
   shape BlobShape*
@@ -230,6 +276,9 @@ ImageDataParameter
   root_folder str
   label_type NONE|IMAGE|PIXEL IMAGE
   ignore_label int 255
+InfogainLossParameter
+  source str
+  axis int 1
 InnerProductParameter
   num_output uint
   bias_term bool true
@@ -253,6 +302,20 @@ LRNParameter
   norm_region ACROSS_CHANNELS|WITHIN_CHANNEL
   k float 1
   engine DEFAULT|CAFFE|CUDNN
+MemoryDataParameter
+  batch_size uint
+  channels uint
+  height uint
+  width uint
+MatWriteParameter
+  prefix str
+  source str
+  strip int
+  period int 1
+MVNParameter
+  normalize_variance bool true
+  across_channels bool
+  eps float 1e-9
 NormConvParameter
   scale_term bool true
   norm L1=1|L2 L2
@@ -282,6 +345,9 @@ NormConvMeanfieldParameter
   weight_filler FillerParameter*
   bias_filler FillerParameter*
   engine DEFAULT|CAFFE|CUDNN
+PaddingParameter
+  pad_beg int
+  pad_end int
 PoolingParameter
   pool MAX|AVE|STOCHASTIC
   pad uint
@@ -302,6 +368,11 @@ PowerParameter
 PReLUParameter
   filler FillerParameter
   channel_shared bool
+PythonParameter
+  module str
+  layer str
+  param_str str
+  share_in_parallel bool
 ReductionParameter
   operation SUM=1|ASUM|SUMSQ|MEAN
   axis int 0
@@ -340,6 +411,29 @@ TileParameter
 TwoImageDataParameter
   first_is_color bool true
   second_is_color bool
+UnpoolingParameter
+  unpool MAX|AVE|TILE
+  pad uint
+  pad_h uint
+  pad_w uint
+  kernel_size uint
+  kernel_h uint
+  kernel_w uint
+  stride uint 1
+  stride_h uint
+  stride_w uint
+  unpool_size uint
+  unpool_h uint
+  unpool_w uint
+  engine DEFAULT|CAFFE
+UpsampleParameter
+  scale uint 2
+  scale_h uint
+  scale_w uint
+  pad_out_h bool
+  pad_out_w bool
+  upsample_h uint
+  upsample_w uint
 SolverParameter
   net str
   net_param NetParameter

@@ -103,6 +103,13 @@ class Message:
     def __repr__(self) -> str:
         return f"{self._type}({', '.join(self._values)})"
 
+    def replaced(self, **values: Any) -> Message:
+        """Return a copy with some fields set anew; None takes a field out."""
+        copy = Message(self._type, self._line, self._source)
+        merged = {**self._values, **values}
+        copy._values = {name: value for name, value in merged.items() if value is not None}
+        return copy
+
     def error(self, message: str) -> FormatError:
         """Return a `FormatError` that says where in the description this message stands."""
         return FormatError(f"{self._source}, line {self._line}: {message}")

@@ -82,6 +82,15 @@ def _exists(path: str | Path) -> bool:
         return False
 
 
+def unknown_variables(text: str, variables: Mapping[str, object]) -> list[str]:
+    """The ``${NAME}`` of a text, in order, that have no value."""
+    found = dict.fromkeys(
+        name for match in _VARIABLE.finditer(text)
+        for name in (_IN_STRING.findall(match[1]) if match[1] else [match[2]] if match[2] else [])
+    )
+    return [name for name in found if name not in variables]
+
+
 def fill_variables(text: str, variables: Mapping[str, object]) -> str:
     """Replace ``${NAME}`` by the value of that variable, in strings and outside, not in comments.
 

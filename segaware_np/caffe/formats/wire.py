@@ -14,11 +14,13 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from segaware_np.decoding import decode_stream
 from segaware_np.files import FormatError, atomic_write, check_file, remove_leftovers
 
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
@@ -123,6 +125,38 @@ def write_solverstate(path: str | os.PathLike[str], state: SolverState) -> None:
 def read_blob(path: str | os.PathLike[str]) -> np.ndarray:
     """Read a file that holds one array (Caffe's ``binaryproto``, the format of mean images)."""
     return _read_blob(_load(path), path)
+
+
+class Datum(NamedTuple):
+    """One record of a database: an image (C, H, W), blue first if it was encoded, and a label."""
+
+    image: np.ndarray
+    label: int
+
+
+def read_datum(data: bytes, where: str) -> Datum:
+    """Read a record of a database; raises FormatError, which says where it is, if it is damaged."""
+    sides, label, encoded = {1: 0, 2: 0, 3: 0}, 0, False
+    raw, floats = b"", [memoryview(b"")][:0]
+    for number, value in _fields(memoryview(data), where):
+        if number in sides:
+            sides[number] = _int(value, where)
+        elif number == 4:
+            raw = bytes(_message(value, where))
+        elif number == 5:
+            label = _int(value, where)
+        elif number == 6:
+            _collect(floats, value, 4)  # type: ignore[arg-type]
+        elif number == 7:
+            encoded = bool(_int(value, where))
+    if encoded:
+        rgb = decode_stream(BytesIO(raw), where).rgb(upright=False)
+        return Datum(rgb[..., ::-1].transpose(2, 0, 1), label)
+    image = np.frombuffer(b"".join(floats), "<f4") if floats else np.frombuffer(raw, np.uint8)
+    shape = tuple(sides.values())
+    if min(shape) < 1 or math.prod(shape) != image.size:
+        raise FormatError(f"{where}: {image.size} numbers do not make an image {shape}")
+    return Datum(image.reshape(shape), label)
 
 
 # -- messages -------------------------------------------------------------------------------------

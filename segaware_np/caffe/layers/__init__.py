@@ -3,14 +3,18 @@
 from segaware_np.caffe.layers import (  # noqa: F401  (they register their layer types)
     crf,
     data,
+    database,
     elementwise,
     image,
     loss,
     measure,
     neuron,
     normalization,
+    published,
     reduce,
     shape,
+    sinks,
+    unpooling,
     windowed,
 )
 from segaware_np.caffe.layers.base import TYPES

@@ -7,8 +7,10 @@ in the layer type itself.
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
 
@@ -24,6 +26,7 @@ from segaware_np.xp import Array
 Grads = Sequence[Array | None]
 
 TYPES: dict[str, type[Layer]] = {}
+_LOG = logging.getLogger("segaware_np.caffe")
 MAX_TAPS = 1 << 16  # pixels of a window
 MAX_COUNT = 1 << 31  # numbers of a blob, as in Caffe
 
@@ -37,6 +40,8 @@ class Context:
     xp: ModuleType
     seed: int
     passes: int = 0  # forward passes done: with the seed, the whole random state
+    output: str | os.PathLike[str] | None = None  # the folder that sinks write to
+    notes: list[str] = field(default_factory=list)  # how what is open to doubt was read
 
     def rng(self, *keys: int) -> np.random.Generator:
         """Random numbers that depend on nothing but the seed and the keys."""
@@ -44,10 +49,14 @@ class Context:
 
 
 class Declaration(NamedTuple):
-    """A parameter that a layer needs: its shape, and what fills it at the start."""
+    """A parameter that a layer needs: its shape, and what fills it at the start.
+
+    What is not learned is a statistic: no solver touches it, whatever the description's rates.
+    """
 
     shape: Shape
     initial: Message | Callable[[Shape], np.ndarray]
+    learned: bool = True
 
 
 class Layer:
@@ -111,9 +120,27 @@ class Layer:
         """
         raise TypeError(f"{self.type} has no backward")
 
+    def draw(self, rng: np.random.Generator) -> None:
+        """Draw the parameters that are all zero, with the spread that keeps that of entries."""
+        for blob in self.params:
+            fan_in = blob.data.size // max(blob.data.shape[:1] or (1,))
+            if blob.wanted and blob.data.ndim > 1 and fan_in and not blob.data.any():
+                noise = rng.standard_normal(blob.data.shape, np.float32)
+                blob.data[...] = noise * np.float32((2 / fan_in) ** 0.5)
+
     def error(self, message: str) -> FormatError:
         """Return an error that names the layer and its line."""
         return self.spec.error(f"layer {self.name!r} ({self.type}): {message}")
+
+    def note(self, message: str) -> None:
+        """Say in the log, and in `Net.notes`, how something was read that could be read otherwise.
+
+        The same of several layers is said once.
+        """
+        text = f"{self.type}: {message}"
+        if text not in self.context.notes:
+            self.context.notes.append(text)
+            _LOG.info("%s, line %d: %s", self.spec._source, self.spec._line, text)
 
     def wanted(self, *names: str) -> set[str]:
         """The names, one a parameter, of those whose gradient is wanted."""
@@ -173,6 +200,16 @@ def fitted(layer: Layer, window: Window, shape: Shape) -> tuple[int, int]:
         return window.output_shape(layer.image(shape)[2:])  # type: ignore[arg-type]
     except ValueError as error:
         raise layer.error(str(error)) from None
+
+
+def sides_of(layer: Layer, param: Message, name: str, both: str, default: int) -> tuple[int, int]:
+    """Rows and columns of what is given as one number for both, or as ``_h`` and ``_w``."""
+    h, w = f"{name}_h", f"{name}_w"
+    if h in param or w in param:
+        if both in param:
+            raise layer.error(f"{both} and {h}, {w} exclude each other")
+        return getattr(param, h), getattr(param, w)
+    return (getattr(param, both) if both in param else default,) * 2
 
 
 def check_shape(where: Message, shape: Sequence[int]) -> Shape:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from segaware_np.caffe.blobs import Shape
 from segaware_np.caffe.fillers import fill
+from segaware_np.caffe.formats.schema import Message
 from segaware_np.caffe.layers.base import Layer, check_shape, layer_type
 from segaware_np.data.order import shuffled
 from segaware_np.extras import require
@@ -22,10 +23,35 @@ from segaware_np.npz import LARGEST_RATIO
 from segaware_np.xp import Array
 
 
+class Declared(NamedTuple):
+    """What a description alone says of a top of a data layer.
+
+    Attributes
+    ----------
+    shape : tuple of int or None
+        None for what only the data would tell.
+    kind : {"image", "labels", "size"}
+        What it holds: ``size`` the heights and widths of pictures.
+    """
+
+    shape: tuple[int | None, ...]
+    kind: str = "image"
+
+
 class Source(Layer):
     """A layer that makes blobs out of nothing."""
 
     bottoms, tops, stops = (0, 0), (1, 1000), True
+
+    @classmethod
+    def source(cls, spec: Message) -> str:
+        """The file or folder that a layer of this description reads; empty for none."""
+        return ""
+
+    @classmethod
+    def declared(cls, spec: Message) -> list[Declared]:
+        """What the description says of each top, for layers that read a file or folder."""
+        raise TypeError(f"{spec.type} reads no data")
 
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
         xp, dtype = self.context.xp, self.context.dtype
@@ -47,6 +73,21 @@ class Input(Source):
             raise self.error(f"expected one shape, or one for each of {len(self.spec.top)} tops, "
                              f"got {len(shapes)}")
         return [check_shape(self.spec, shape) for shape in shapes]
+
+
+@layer_type("MemoryData")
+class MemoryData(Input):
+    """Images, labels and, in DeepLab's Caffe, sizes of images, which the caller sets."""
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        param = self.spec.memory_data_param
+        n, c, h, w = param.batch_size, param.channels, param.height, param.width
+        if min(n, c, h, w) < 1:
+            raise self.error("batch_size, channels, height, width: expected at least 1 each")
+        if len(self.spec.top) > 3:
+            raise self.error(f"expected 1 to 3 tops, got {len(self.spec.top)}")
+        shapes: list[Shape] = [(n, c, h, w), (n,), (n, 1, 1, 2)]
+        return [check_shape(self.spec, shape) for shape in shapes[: len(self.spec.top)]]
 
 
 @layer_type("DummyData")
@@ -80,6 +121,17 @@ class HDF5Data(Source):
         if self.param.batch_size < 1:
             raise self.error(f"batch_size: expected at least 1, got {self.param.batch_size}")
         self.rows = self._read()
+
+    @classmethod
+    def source(cls, spec: Message) -> str:
+        return spec.hdf5_data_param.source
+
+    @classmethod
+    def declared(cls, spec: Message) -> list[Declared]:
+        """Rows are told by nothing but the file: images, and numbers where a top is a label."""
+        n = max(spec.hdf5_data_param.batch_size, 1)
+        return [Declared((n,), "labels") if "label" in top else Declared((n, None, None, None))
+                for top in spec.top]
 
     def _read(self) -> list[np.ndarray]:
         h5py = require("h5py", extra="caffe")

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from segaware_np.caffe.blobs import Shape
+from segaware_np.caffe.formats.schema import Message
 from segaware_np.caffe.formats.wire import read_blob
 from segaware_np.caffe.layers.base import layer_type
-from segaware_np.caffe.layers.data import Source
+from segaware_np.caffe.layers.data import Declared, Source
 from segaware_np.data import Augmentation, PairList
 from segaware_np.data.order import shuffled
 from segaware_np.files import FormatError, read_text
-from segaware_np.images import read_image
+from segaware_np.images import read_image, read_labels
 
+_SIDE = 1 << 14  # pixels, the largest window
 _GREY = (0.299, 0.587, 0.114)  # of red, green and blue, as in OpenCV
 
 
@@ -29,16 +31,30 @@ class ImageList(Source):
     the scale.
     """
 
+    field: ClassVar[str] = "image_data_param"
+    inert: ClassVar[tuple[str, ...]] = ("scale", "mean_file", "crop_size", "mirror")
+    least: ClassVar[dict[str, int]] = {"batch_size": 1, "ignore_label": 0}
+
+    @classmethod
+    def source(cls, spec: Message) -> str:
+        return getattr(spec, cls.field).source
+
+    @classmethod
+    def declared(cls, spec: Message) -> list[Declared]:
+        n, _, h, w = frame = declared_frame(spec.image_data_param, spec.transform_param)
+        tops = [Declared(frame), Declared((n, 1, h, w), "labels"), Declared((n, 1, 1, 2), "size")]
+        return tops[: len(spec.top)]
+
     def configure(self) -> None:
-        self.param, self.transform = self.spec.image_data_param, self.spec.transform_param
-        for field in ("scale", "mean_file", "crop_size", "mirror"):
+        self.param, self.transform = getattr(self.spec, self.field), self.spec.transform_param
+        for field in self.inert:
             if field in self.param:
-                raise self.error(f"{field} has no effect in image_data_param: use transform_param")
+                raise self.error(f"{field} has no effect in {self.field}: use transform_param")
         if "force_gray" in self.transform:
             raise self.error("force_gray has no effect on lists of images: use is_color: false")
         if not self.param.source:
             raise self.error("source: expected the name of a list")
-        for field, least in (("batch_size", 1), ("ignore_label", 0)):
+        for field, least in self.least.items():
             if getattr(self.param, field) < least:
                 raise self.error(f"{field}: expected at least {least}, "
                                  f"got {getattr(self.param, field)}")
@@ -105,10 +121,7 @@ class ImageList(Source):
 
     def sample(self, number: int) -> tuple[np.ndarray, np.ndarray, Shape]:
         """Image, labels and the size of the picture, of one sample of the endless sequence."""
-        epoch, place = divmod(number + self._skipped(), len(self.names))
-        if self.param.shuffle:
-            place = shuffled(len(self.names), self.context.seed, self.index, 0, epoch)[place]
-        image, labels = self.picture(int(place))
+        image, labels = self.picture(self.place(number))
         rng = self.context.rng(self.index, 1, number)
         crop, factor = self.transform.crop_size, 1.0
         size = tuple(min(side, crop or side) for side in image.shape[:2])
@@ -123,6 +136,13 @@ class ImageList(Source):
         pixels, filled = augment(image, labels, rng)
         return (pixels[: self.channels] * np.float32(self.transform.scale), np.asarray(filled),
                 size)
+
+    def place(self, number: int) -> int:
+        """Where in the list a sample of the endless sequence stands."""
+        epoch, place = divmod(number + self._skipped(), len(self.names))
+        if self.param.shuffle:
+            place = shuffled(len(self.names), self.context.seed, self.index, 0, epoch)[place]
+        return int(place)
 
     def _skipped(self) -> int:
         """How many lines are passed over before the first sample."""
@@ -147,6 +167,13 @@ class ImageList(Source):
         crop = self.transform.crop_size
         size = (crop, crop) if crop else self.picture(0)[0].shape[:2]
         return (self.param.batch_size, self.channels, *size)
+
+
+def declared_frame(param: Message, transform: Message) -> tuple[int | None, ...]:
+    """The shape of a batch of images as far as a list's and the transformation's options tell."""
+    crop = transform.crop_size
+    size = (crop, crop) if crop else (param.new_height or None, param.new_width or None)
+    return (max(param.batch_size, 1), 3 if param.is_color else 1, *size)
 
 
 @layer_type("ImageSegData")
@@ -195,11 +222,152 @@ class TwoImageData(ImageSegData):
             raise self.error("only a colour image with a grey one (its labels) is supported")
 
 
+@layer_type("ImageLabelmapData")
+class ImageLabelmapData(ImageSegData):
+    """HED's and RCF's images with maps of edges, grey values from 0 to 255 as 0 to 1."""
+
+    tops = (2, 2)
+
+    def configure(self) -> None:
+        super().configure()
+        self.note("edges are grey values / 255, as RCF's; HED's Caffe rounds them to 0 or 1")
+
+    def read_list(self) -> Any:
+        return PairList(self.param.source, self.param.root_folder or None)
+
+    def batch(self, number: int) -> list[np.ndarray]:
+        images, labels = super().batch(number)
+        return [images, labels / 255]
+
+
+@layer_type("DenseImageData")
+class DenseImageData(ImageSegData):
+    """SegNet's images and label maps: mirrored and cropped at random, whatever the phase.
+
+    With ENet's ``label_divide_factor`` every so manieth label is taken, along rows and columns.
+    """
+
+    tops = (2, 2)
+    field, inert = "dense_image_data_param", ("mean_file",)
+    least: ClassVar[dict[str, int]] = {"batch_size": 1}
+
+    @classmethod
+    def declared(cls, spec: Message) -> list[Declared]:
+        param = spec.dense_image_data_param
+        n, c, h, w = declared_frame(param, spec.transform_param)
+        h, w = (param.crop_height, param.crop_width) if param.crop_height else (h, w)
+        factor = max(param.label_divide_factor, 1)
+        labels = (-(-side // factor) if side else None for side in (h, w))
+        return [Declared((n, c, h, w)), Declared((n, 1, *labels), "labels")][: len(spec.top)]
+
+    def configure(self) -> None:
+        super().configure()
+        if self.transform.crop_size or self.transform.mirror or self.transform.scale_factors:
+            raise self.error("crop_size, mirror and scale_factors of transform_param would part "
+                             "images and labels: use crop_height, crop_width and mirror here")
+        self.crop = self.param.crop_height, self.param.crop_width
+        if (self.crop[0] > 0) != (self.crop[1] > 0):
+            raise self.error("crop_height and crop_width: expected both or none")
+        self.factor = self.param.label_divide_factor
+        if self.factor < 1:
+            raise self.error("label_divide_factor: expected at least 1")
+
+    def read_list(self) -> Any:
+        return PairList(self.param.source, self.param.root_folder or None)
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        size = self.crop if self.crop[0] else self.picture(0)[0].shape[:2]
+        labels = (-(-side // self.factor) for side in size)
+        n = self.param.batch_size
+        return [(n, self.channels, *size), (n, 1, *labels)]
+
+    def sample(self, number: int) -> tuple[np.ndarray, np.ndarray, Shape]:
+        image, labels = self.picture(self.place(number))
+        rng = self.context.rng(self.index, 1, number)
+        if self.param.mirror and rng.integers(2):
+            image, labels = image[:, ::-1], labels[:, ::-1]
+        if self.crop[0]:
+            room = [side - crop for side, crop in zip(image.shape[:2], self.crop, strict=True)]
+            if min(room) < 0:
+                raise self.error(f"a picture of {image.shape[:2]} is smaller than the crop")
+            cut = tuple(slice(start, start + side) for start, side in
+                        zip(rng.integers(0, np.add(room, 1)).tolist(), self.crop, strict=True))
+            image, labels = image[cut], labels[cut]
+        bgr = image[..., ::-1].astype(np.float32) - np.array(self.means[::-1], np.float32)
+        pixels = bgr.transpose(2, 0, 1)[: self.channels] * np.float32(self.transform.scale)
+        return pixels, labels[:: self.factor, :: self.factor], image.shape[:2]
+
+
+@layer_type("WindowSegData")
+class WindowSegData(ImageSegData):
+    """DeconvNet's windows of images, stretched: lines ``image labels x1 y1 x2 y2``.
+
+    The corners are in the window; what lies beyond the picture is black, its labels ignored.
+    """
+
+    def read_list(self) -> Any:
+        if self.param.label_type != "PIXEL" and "label_type" in self.param:
+            raise self.error("label_type: expected PIXEL")
+        return WindowList(self.param.source, self.param.root_folder, self.param.ignore_label)
+
+
+class WindowList:
+    """A list with lines ``image labels x1 y1 x2 y2``, read as what the windows show."""
+
+    def __init__(self, source: str, root: str, ignored: int) -> None:
+        self.lines, self.ignored = [], ignored
+        for number, line in enumerate(read_text(source).splitlines(), 1):
+            words = line.split()
+            corners = words[2:]
+            if words and not (len(corners) == 4 and all(map(_whole, corners))):
+                raise FormatError(f"{source}:{number}: expected 'image labels x1 y1 x2 y2', "
+                                  f"got {line!r}")
+            if words:
+                x1, y1, x2, y2 = map(int, corners)
+                if not (x1 <= x2 < x1 + _SIDE and y1 <= y2 < y1 + _SIDE):
+                    raise FormatError(f"{source}:{number}: expected x1 <= x2 and y1 <= y2, less "
+                                      f"than {_SIDE} apart, got {line!r}")
+                self.lines.append((Path(root + words[0]), Path(root + words[1]), x1, y1, x2, y2))
+        if not self.lines:
+            raise FormatError(f"{source}: expected at least one line, got none")
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        path, label_path, x1, y1, x2, y2 = self.lines[index]
+        image, labels = read_image(path), read_labels(label_path)
+        if labels.shape != image.shape[:2]:
+            raise FormatError(f"{label_path}: labels {labels.shape} and image {image.shape[:2]} "
+                              "differ in size")
+        return _window(image, 0, y1, x1, y2, x2), _window(labels, self.ignored, y1, x1, y2, x2)
+
+
+def _whole(word: str) -> bool:
+    return word.lstrip("-").isdecimal() and len(word) < 8
+
+
+def _window(array: np.ndarray, beyond: int, y1: int, x1: int, y2: int, x2: int) -> np.ndarray:
+    """Rows y1 to y2 and columns x1 to x2, ``beyond`` where there is nothing."""
+    out = np.full((y2 - y1 + 1, x2 - x1 + 1, *array.shape[2:]), beyond, array.dtype)
+    rows, columns = (slice(max(a, 0), min(b + 1, n))
+                     for a, b, n in ((y1, y2, array.shape[0]), (x1, x2, array.shape[1])))
+    part = array[rows, columns]
+    top, left = max(-y1, 0), max(-x1, 0)
+    out[top : top + part.shape[0], left : left + part.shape[1]] = part
+    return out
+
+
 @layer_type("ImageData")
 class ImageData(ImageList):
     """Images with one integer label each."""
 
     tops = (1, 2)
+
+    @classmethod
+    def declared(cls, spec: Message) -> list[Declared]:
+        image, *_ = super().declared(spec)
+        return [image, Declared(image.shape[:1], "labels")][: len(spec.top)]
 
     def read_list(self) -> Any:
         return LabelledImages(self.param.source, self.param.root_folder)

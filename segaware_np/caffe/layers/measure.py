@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from segaware_np.caffe.blobs import Shape
+from segaware_np.caffe.formats.schema import Message
 from segaware_np.caffe.layers.base import Layer, layer_type
 from segaware_np.xp import Array, array_module
 
@@ -70,9 +71,12 @@ class Accuracy(Layer):
     bottoms, tops, stops = (2, 2), (1, 2), True
 
     def configure(self) -> None:
-        self.param = self.spec.accuracy_param
+        self.param = self.options()
         if self.param.top_k < 1:
             raise self.error(f"top_k: expected at least 1, got {self.param.top_k}")
+
+    def options(self) -> Message:
+        return self.spec.accuracy_param
 
     def shapes(self, *bottoms: Shape) -> list[Shape]:
         score, labels = bottoms
@@ -98,3 +102,13 @@ class Accuracy(Layer):
         shares = [right.sum() / xp.maximum(counted.sum(), 1),
                   (belongs & right).sum(over) / xp.maximum(belongs.sum(over), 1)]
         return [xp.asarray(s, score.dtype) for s in shares[: len(self.spec.top)]], None
+
+
+@layer_type("EltwiseAccuracy")
+class EltwiseAccuracy(Accuracy):
+    """DeconvNet's name for the share over pixels."""
+
+    tops = (1, 1)
+
+    def options(self) -> Message:
+        return self.spec.eltwise_accuracy_param

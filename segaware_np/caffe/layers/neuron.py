@@ -182,13 +182,15 @@ class Threshold(Layer):
 
 @layer_type("Dropout")
 class Dropout(Layer):
+    """With ``sample_weights_test``, Bayesian SegNet's, in phase TEST too."""
+
     def configure(self) -> None:
         self.ratio = self.spec.dropout_param.dropout_ratio
         if not 0 <= self.ratio < 1:
             raise self.error(f"dropout_ratio: expected a number in [0, 1), got {self.ratio}")
 
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
-        if self.phase == "TEST":
+        if self.phase == "TEST" and not self.spec.dropout_param.sample_weights_test:
             return bottoms, None
         rng = self.context.rng(self.index, self.context.passes)
         y, cache = dropout_forward(bottoms[0], self.ratio, int(rng.integers(2**63)))

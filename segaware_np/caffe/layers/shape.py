@@ -221,6 +221,54 @@ class Crop(Layer):
         return [dx, None], []
 
 
+@layer_type("AutoCrop")
+class AutoCrop(Crop):
+    """The Crop of Long's Caffe under another name: always aligned by the layers between."""
+
+
+@layer_type("Padding")
+class Padding(Layer):
+    """DeepLab's zeros around an image; with negative numbers a border is cut off."""
+
+    def configure(self) -> None:
+        self.ends = self.spec.padding_param.pad_beg, self.spec.padding_param.pad_end
+        if min(self.ends) < 0 < max(self.ends):
+            raise self.error("pad_beg and pad_end: expected both of one sign")
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        n, c, *size = self.image(bottoms[0])
+        height, width = (side + sum(self.ends) for side in size)
+        if height < 1 or width < 1:
+            raise self.error(f"nothing is left of {tuple(size)} pixels")
+        return [(n, c, height, width)]
+
+    def lines(self, *bottoms: Shape) -> Lines | None:
+        line = Line(shift=Fraction(-self.ends[0]))
+        return line, line
+
+    def _places(self, inner: Shape) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+        """Of the bottom in the top and of the top in the bottom, where they overlap."""
+        begin, end = self.ends
+        cut = [slice(max(-begin, 0), side - max(-end, 0)) for side in inner[2:]]
+        set_in = [slice(max(begin, 0), max(begin, 0) + s.stop - s.start) for s in cut]
+        whole = (slice(None), slice(None))
+        return (*whole, *set_in), (*whole, *cut)
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        x = bottoms[0]
+        y = array_module(x).zeros(self.shapes(x.shape)[0], x.dtype)
+        outer, inner = self._places(x.shape)
+        y[outer] = x[inner]
+        return [y], x.shape
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        dy: Any = dtops[0]
+        dx = array_module(dy).zeros(cache, dy.dtype)
+        outer, inner = self._places(cache)
+        dx[inner] = dy[outer]
+        return [dx], []
+
+
 @layer_type("Interp")
 class Interp(Layer):
     """Bilinear resize with aligned corners, of the image or of what cropping leaves of it."""

@@ -16,6 +16,7 @@ from segaware_np.caffe.layers.base import (
     fitted,
     layer_type,
     make_window,
+    sides_of,
     window_of,
 )
 from segaware_np.ops.columns import im2col_backward, im2col_forward
@@ -39,8 +40,8 @@ from segaware_np.ops.transposed_convolution import (
     transposed_convolution_backward,
     transposed_convolution_forward,
 )
-from segaware_np.window import Window
-from segaware_np.xp import Array
+from segaware_np.window import Window, shifts
+from segaware_np.xp import Array, array_module
 
 FAR = float(np.finfo(np.float32).max / np.float32(100))  # the authors' infinite distance
 
@@ -213,24 +214,22 @@ class Deconvolution(Convolution):
 
 @layer_type("Pooling")
 class Pooling(Layer):
+    """With a second top, of MAX, the places of the maxima: in the channel's plane, by rows."""
+
+    tops = (1, 2)
+
     def configure(self) -> None:
         param = self.spec.pooling_param
+        if len(self.spec.top) > 1 and param.pool != "MAX":
+            raise self.error("a second top, of places, goes with MAX")
         if param.pool == "STOCHASTIC":
             raise self.error("STOCHASTIC pooling is not supported: use MAX or AVE")
         self.fixed = None if param.global_pooling else self._window()
 
     def _window(self) -> Window:
-        param = self.spec.pooling_param
-        sides = {}
-        for name, both, default in (("kernel", "kernel_size", 0), ("stride", "stride", 1),
-                                    ("pad", "pad", 0)):
-            h, w = f"{name}_h", f"{name}_w"
-            if h in param or w in param:
-                if both in param:
-                    raise self.error(f"{both} and {h}, {w} exclude each other")
-                sides[name] = (getattr(param, h), getattr(param, w))
-            else:
-                sides[name] = (getattr(param, both) if both in param else default,) * 2
+        sides = {name: sides_of(self, self.spec.pooling_param, name, both, default)
+                 for name, both, default in (("kernel", "kernel_size", 0), ("stride", "stride", 1),
+                                             ("pad", "pad", 0))}
         return make_window(self, **sides)
 
     def _on(self, shape: Shape) -> Window:
@@ -239,7 +238,8 @@ class Pooling(Layer):
     def shapes(self, *bottoms: Shape) -> list[Shape]:
         n, c, *size = self.image(bottoms[0])
         try:
-            return [(n, c, *pooled_shape(tuple(size), self._on(bottoms[0])))]  # type: ignore[arg-type]
+            shape = (n, c, *pooled_shape(tuple(size), self._on(bottoms[0])))  # type: ignore[arg-type]
+            return [shape] * len(self.spec.top)
         except ValueError as error:
             raise self.error(str(error)) from None
 
@@ -249,11 +249,22 @@ class Pooling(Layer):
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
         pool = max_pool_forward if self.spec.pooling_param.pool == "MAX" else average_pool_forward
         y, cache = pool(bottoms[0], self._on(bottoms[0].shape))  # type: ignore[operator]
-        return [y], cache
+        return [y, *([_places(*cache)] if len(self.spec.top) > 1 else [])], cache
 
     def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
         largest = self.spec.pooling_param.pool == "MAX"
         return [(max_pool_backward if largest else average_pool_backward)(dtops[0], cache)], []
+
+
+def _places(x: Array, y: Array, window: Window) -> Array:
+    """Where the first maximum of each window lies in its plane, counted by rows."""
+    xp, (height, width) = array_module(x), x.shape[2:]
+    index = xp.arange(height * width, dtype=x.real.dtype).reshape(1, 1, height, width)
+    places = xp.full(y.shape, -1, index.dtype)
+    for _, inside, seen in shifts((height, width), window, y.shape[2:]):
+        found = (places[inside] < 0) & (x[seen] == y[inside])
+        places[inside] = xp.where(found, index[seen], places[inside])
+    return places.astype(x.dtype)
 
 
 def as_number(distance: Array) -> Array:
