@@ -59,10 +59,12 @@ def pooled_shape(shape: Pair, window: Window) -> Pair:
     Raises
     ------
     ValueError
-        If the padding is not smaller than the kernel, or there is no window.
+        If the padding is not smaller than the kernel, there are no pixels, or no window.
     """
     if any(p >= k for p, k in zip(window.pad, window.kernel, strict=True)):
         raise ValueError(f"window: expected pad < kernel, got {window.pad} and {window.kernel}")
+    if min(shape) < 1:
+        raise ValueError(f"window: expected an image with pixels, got one of {tuple(shape)}")
     rows, columns = (_pooled(axis) for axis in window.axes(shape))
     if min(rows, columns) < 1:
         window.output_shape(shape)  # raises: it says what does not fit
