@@ -15,13 +15,14 @@ from segaware_np.net import Net
 from segaware_np.ops.resize import resize_forward
 from segaware_np.progress import progress as show_progress
 from segaware_np.ranges import COUNT, check
+from segaware_np.ranks import Alone, Ranks
 from segaware_np.reach import Reach, pieces, reach
 from segaware_np.xp import Array, host
 
 if TYPE_CHECKING:
     from segaware_np.data.datasets import Dataset
 
-POINTWISE = Reach()
+POINTWISE, ALONE = Reach(), Alone()
 _TILE = 768  # pixels
 
 
@@ -213,6 +214,7 @@ def evaluate(
     width: int = 3,
     tile: int | None = None,
     progress: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Predict every picture of a data set and compare with its labels.
 
@@ -229,6 +231,8 @@ def evaluate(
         Larger pictures are predicted in pieces, see `tiled`.
     progress : bool
         Show the progress on standard error.
+    ranks : Ranks
+        Processes of which each predicts some of the pictures; all of them get the whole result.
 
     Returns
     -------
@@ -250,8 +254,9 @@ def evaluate(
     True
     """
     scores, seen = None, reach(net)
-    with show_progress(len(dataset), shown=progress) as step:
-        for index in range(len(dataset)):
+    mine = range(ranks.rank, len(dataset), ranks.size)
+    with show_progress(len(mine), shown=progress) as step:
+        for index in mine:
             image, labels = dataset[index]
             if labels is None:
                 raise ValueError(f"dataset: expected labels, got none for {dataset.name(index)}")
@@ -259,9 +264,13 @@ def evaluate(
             scores = scores or Evaluation(len(found), ignore_label, width)
             scores.update(found.argmax(axis=0), labels)
             step(dataset.name(index))
-    if scores is None:
+    parts = [part for part in ranks.gather(scores) if part is not None]
+    if not parts:
         raise ValueError("dataset: expected at least one image, got none")
-    return scores
+    total = Evaluation(len(parts[0].whole.matrix), ignore_label, width)
+    for part in parts:
+        total.add(part)
+    return total
 
 
 def prepare(image: np.ndarray, net: Net) -> Array:

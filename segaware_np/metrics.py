@@ -165,6 +165,11 @@ class Evaluation:
         self.whole.update(predicted, labels)
         self.band.update(predicted, labels, band)
 
+    def add(self, other: Evaluation) -> None:
+        """Count what another one of the same settings has counted."""
+        self.whole.matrix += other.whole.matrix
+        self.band.matrix += other.band.matrix
+
     def report(self) -> dict[str, Any]:
         """The report of the whole images, with the band's under ``"band"``."""
         return {**self.whole.report(), "band": {"width": self.width, **self.band.report()}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from operator import index
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from segaware_np.parameter import Parameter
 from segaware_np.version import __version__
 from segaware_np.xp import Array, array_module, unshared
 
+_BATCHES = 2  # stream of random numbers, beside those of the loader
 _DTYPES = ("float32", "float64", "complex128")
 
 
@@ -100,7 +102,7 @@ class Net:
         self.inputs = tuple(inputs)
         self.dtype = np.dtype(dtype)
         self.xp = xp
-        self.rng = np.random.default_rng(seed)
+        self.rng, self.seed = np.random.default_rng(seed), seed
         self.nodes: dict[str, Node] = {}
         self.description: dict[str, Any] = {}
         self._ran: list[Node] = []  # with what the last forward left in their caches
@@ -303,9 +305,28 @@ class Net:
         """Run as in use from now on; returns the network."""
         return self.train(False)
 
+    def begin(self, batch: int, first: int = 0) -> None:
+        """Draw the random numbers of a batch from now on, which no batch before has a say in.
+
+        Parameters
+        ----------
+        batch : int
+            Its number, not negative.
+        first : int
+            Number within the batch of the first sample that is given, if only a part is.
+        """
+        drawn = np.random.default_rng((self.seed, _BATCHES, batch))
+        self.rng.bit_generator.state = drawn.bit_generator.state
+        for node in self.nodes.values():
+            node.layer.first = first
+
+    def counts(self) -> dict[str, float | None]:
+        """What each loss of the last forward pass was divided by, see `Layer.count`."""
+        return {name: self.nodes[name].layer.count() for name in self._losses}
+
     def state(self) -> dict[str, Any]:
         """Random state, as JSON-able values."""
-        return {"rng": self.rng.bit_generator.state}
+        return {"rng": self.rng.bit_generator.state, "seed": self.seed}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Continue with the random numbers that `state` would have drawn next.
@@ -318,7 +339,8 @@ class Net:
         try:
             trial = type(self.rng.bit_generator)()
             trial.state = state["rng"]
-            self.rng.bit_generator.state = trial.state  # whole or not at all
+            seed = index(state.get("seed", self.seed))
+            self.rng.bit_generator.state, self.seed = trial.state, seed  # whole or not at all
         except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise ValueError(f"state: not the random state of a network ({error})") from error
 

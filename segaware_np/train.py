@@ -28,7 +28,10 @@ from segaware_np.net import Net
 from segaware_np.optim import NonFiniteError, Optimizer
 from segaware_np.progress import progress
 from segaware_np.ranges import COUNT, check_options, option
-from segaware_np.signals import postponed
+from segaware_np.ranks import Alone, Ranks
+from segaware_np.sharing import Sharing, fingerprint
+from segaware_np.signals import Stop, postponed
+from segaware_np.version import __version__
 from segaware_np.xp import Array, host
 
 _FORMAT = "segaware_np checkpoint 1"
@@ -95,6 +98,12 @@ class Trainer:
     settings : mapping of str to JSON-able values
         What else makes the run what it is, such as options of a program. Checkpoints keep it, and
         a resume that gives a setting another value is refused.
+    ranks : Ranks
+        Processes that share out the images of each iteration, such as `mpi.mpi()`. Their number is
+        no setting of the run; the first of them writes all files.
+    exact : bool
+        Sum gradients in the order of the batches, so that the bits do not depend on the number of
+        ranks either, as long as each batch is one rank's and no parameter is shared by layers.
 
     Raises
     ------
@@ -134,6 +143,8 @@ class Trainer:
     log: str = "jsonl"
     progress: bool = True
     settings: Mapping[str, Any] = field(default_factory=dict)
+    ranks: Ranks = field(default_factory=Alone)
+    exact: bool = False
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -148,6 +159,11 @@ class Trainer:
         strange = [name for name, p in self.optimizer.parameters.items() if id(p) not in own]
         if strange:
             raise ValueError(f"optimizer: {', '.join(strange)}: not parameters of this network")
+        self._shared: Sharing | None = None
+        if self.ranks.size > 1:
+            self._shared = Sharing(
+                self.net, self._losses, self.loader, self.batches, self.ranks, self.exact
+            )
         self._folder = Path(self.folder)
         self._settings = json.loads(json.dumps(dict(self.settings)))  # as a checkpoint gives them
 
@@ -180,6 +196,10 @@ class Trainer:
             Whatever the loader raises, as of a damaged picture, or the network: once a checkpoint
             of the iterations that are whole is written.
         """
+        self._agree()
+        if self.ranks.rank:
+            self._follow()
+            return
         self._folder.mkdir(parents=True, exist_ok=True)
         self._check_log()
         # From here on the folder is this process's: the log is locked while it is open.
@@ -192,10 +212,38 @@ class Trainer:
                     f"{self._folder} holds a run: go on with it (the same call with resume=True) "
                     "or take another folder"
                 )
+            self.ranks.first(self._snapshot() if resume else None)
             self.net.train()
             if self.optimizer.iteration < self.iterations:
                 log.cut(self.optimizer.iteration)
                 self._train(log)
+
+    def _follow(self) -> None:
+        """Do what rank 0 does, but for its files."""
+        if snapshot := self.ranks.first(None):
+            self._restore(*snapshot)
+        self.net.train()
+        if self.optimizer.iteration < self.iterations:
+            self._train(_NoLog())
+
+    def _agree(self) -> None:
+        """Raise on every rank unless all are about to do the same."""
+        data = getattr(self.loader, "dataset", None)
+        mine = {
+            "version": __version__,
+            "iterations": self.iterations,
+            "batches": self.batches,
+            "exact": self.exact,
+            "images": None if data is None else len(data),
+            "batch": getattr(self.loader, "size", None),
+            **self._settings,
+        }
+        everyone = self.ranks.gather(mine)
+        for rank, theirs in enumerate(everyone):
+            if changed := _changes(everyone[0], theirs):
+                raise ValueError(
+                    f"ranks: expected all to do the same, rank 0 has {changed}, on rank {rank}"
+                )
 
     def _logs(self) -> list[str]:
         """Formats in which the folder holds a log."""
@@ -210,28 +258,41 @@ class Trainer:
                     "take another folder"
                 )
 
-    def _train(self, log: Log) -> None:
+    def _train(self, log: Log | _NoLog) -> None:
         """Iterate until all is done; see to it that what was done can be gone on from."""
         with (
-            progress(self.iterations, self.optimizer.iteration, self.progress) as show,
+            progress(self.iterations, self.optimizer.iteration, self._shows) as show,
             np.errstate(over="ignore", invalid="ignore"),  # each iteration ends with a check
             postponed("this iteration") as stop,
-            closing(iter(self.loader)) as batches,  # type: ignore[type-var]
+            closing(self._items()) as batches,
         ):
-            while self.optimizer.iteration < self.iterations and not stop.number:
+            asked: int | None = None  # what the ranks told each other: all go by that
+            while self.optimizer.iteration < self.iterations and not self._asked(asked, stop):
                 began = time.perf_counter()
                 with self._kept(log):
-                    loss = self._gradients(batches)
+                    loss, asked = self._backward(batches, stop)
                 record = self._step(loss) | {"seconds": time.perf_counter() - began}
                 log.write(record)
                 done = self.optimizer.iteration
                 if done == self.iterations or done % self.checkpoint_every == 0:
-                    self._keep(log, self._place())
+                    self._save(log)
                 with self._kept(log):
                     show(f"loss {record['loss']:.4g}  lr {record['lr']:.3g}")
+            self._save(log)
+            stop.number = self._asked(asked, stop)
+
+    def _asked(self, asked: int | None, stop: Stop) -> int | None:
+        """The signal to obey: this process's own, or what the ranks have agreed on."""
+        return stop.number if self._shared is None else asked
+
+    def _save(self, log: Log | _NoLog) -> None:
+        """Write a checkpoint, once all ranks are seen to have the same weights."""
+        if self._shared is not None:
+            self._compare(self.ranks.gather(fingerprint(self.net.weights())))
+        if not self.ranks.rank:
             self._keep(log, self._place())
 
-    def _keep(self, log: Log, place: dict[str, Any]) -> Path | None:
+    def _keep(self, log: Log | _NoLog, place: dict[str, Any]) -> Path | None:
         """Write a checkpoint of the iterations done, unless there are none or it is there."""
         done = self.optimizer.iteration
         if not done or self._path(done).exists():
@@ -240,7 +301,7 @@ class Trainer:
         return self._write(place)
 
     @contextmanager
-    def _kept(self, log: Log) -> Iterator[None]:
+    def _kept(self, log: Log | _NoLog) -> Iterator[None]:
         """Write a checkpoint of the iterations that are whole if the block fails."""
         place = self._place()
         try:
@@ -248,11 +309,38 @@ class Trainer:
         except NonFiniteError:  # which may have begun before
             raise
         except Exception:
-            if path := self._keep(log, place):
+            path = None if self.ranks.rank else self._keep(log, place)
+            if path:
                 warnings.warn(f"what was learned before this error is in {path}", stacklevel=1)
             raise
 
-    def _gradients(self, batches: Iterator[dict[str, np.ndarray]]) -> float:
+    @property
+    def _shows(self) -> bool:
+        return self.progress and not self.ranks.rank
+
+    def _items(self) -> Any:
+        """What is read for each round: batches, or this rank's parts of them."""
+        return iter(self.loader) if self._shared is None else self._shared.items()
+
+    def _shared_loss(self, shared: Sharing, items: Any, stop: Stop) -> tuple[float, int | None]:
+        """Sum the gradients of all ranks; return the loss, and a signal that came to any."""
+        everyone = self.ranks.gather((shared.gradients(items, self._inputs), stop.number))
+        signals = [number for _, number in everyone if number is not None]
+        by_round = zip(*(losses for losses, _ in everyone), strict=True)
+        loss = sum((loss for losses in by_round for loss in losses), start=0.0)
+        return loss, next(iter(signals), None)
+
+    def _backward(self, batches: Any, stop: Stop) -> tuple[float, int | None]:
+        """Sum the gradients of an iteration; return its loss, and a signal to any of the ranks."""
+        if self._shared is None:
+            return self._gradients(batches), None
+        loss, asked = self._shared_loss(self._shared, batches, stop)
+        if not math.isfinite(loss):
+            number = self.optimizer.iteration + 1
+            raise self._non_finite(f"iteration {number}: the loss is {loss}")
+        return loss, asked
+
+    def _gradients(self, batches: Any) -> float:
         """Sum the gradients of the next batches; return their mean loss."""
         number, loss = self.optimizer.iteration + 1, 0.0
         self.net.zero_grad()
@@ -260,6 +348,7 @@ class Trainer:
             batch = next(batches, None)
             if batch is None:
                 raise ValueError(f"loader: expected batches without end, got {self.loader.state}")
+            self.net.begin(self.loader.state - 1)
             self.net.forward(self._inputs(batch), self._losses)
             self.net.backward()  # before the loss is asked for, which waits for a GPU
             loss += self.net.loss / self.batches
@@ -304,6 +393,34 @@ class Trainer:
             If it cannot be written; those before stay.
         """
         return self._write(self._place())
+
+    def _compare(self, weights: list[int]) -> None:
+        """Raise on every rank if their weights differ, as processors of two kinds make them."""
+        other = [str(rank) for rank, found in enumerate(weights) if found != weights[0]]
+        if other:
+            raise ValueError(
+                f"ranks: the weights of rank {', '.join(other)} differ from those of rank 0: "
+                "expected processors of one kind and one number of threads on all"
+            )
+
+    def _snapshot(self) -> tuple[Any, ...]:
+        """All that a rank needs to go on as this one."""
+        histories, counters = self.optimizer.state()
+        arrays = {name: host(array) for name, array in histories.items()}
+        return self.net.weights(), arrays, counters, self.net.state(), self.loader.state
+
+    def _restore(
+        self,
+        weights: dict[str, np.ndarray],
+        histories: dict[str, np.ndarray],
+        counters: dict[str, Any],
+        state: dict[str, Any],
+        place: int,
+    ) -> None:
+        self.net.set_state(state)
+        self.optimizer.set_state(histories, counters)
+        self.net.set_weights(weights)
+        self.loader.state = place
 
     def _place(self) -> dict[str, Any]:
         """Where the run stands in its data and its random numbers."""
@@ -380,13 +497,25 @@ class Trainer:
         return NonFiniteError(f"{message}; {kept}; {advice}")
 
 
+class _NoLog:
+    """The log of a rank that keeps none."""
+
+    def write(self, record: Mapping[str, float]) -> None:
+        """Write nothing."""
+
+    def sync(self) -> None:
+        """Have nothing to wait for."""
+
+
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Any]]:
     """Weights, solver arrays and the rest of a checkpoint."""
     arrays, metadata = load_arrays(path)
     kinds = {"arrays": list, "settings": dict, "optimizer": dict, "loader": int, "net": dict}
-    if metadata.get("format") != _FORMAT or not all(
-        isinstance(metadata.get(key), kind) for key, kind in kinds.items()
-    ) or metadata["loader"] < 0:
+    if (
+        metadata.get("format") != _FORMAT
+        or not all(isinstance(metadata.get(key), kind) for key, kind in kinds.items())
+        or metadata["loader"] < 0
+    ):
         raise FormatError(f"{path}: not a checkpoint of this version")
     if sorted(arrays) != metadata["arrays"]:
         raise FormatError(f"{path}: damaged: its arrays are not those it lists")

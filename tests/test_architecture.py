@@ -15,7 +15,8 @@ PAGE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 CORE = {"xp", "window", "dispatch", "ops", "cpu", "gpu", "layers", "net", "optim", "policies",
         "train", "data"}  # fmt: skip
 BELOW_THE_CORE = {"decoding", "extras", "files", "images", "lazy", "log", "memory", "npz",
-                  "parameter", "progress", "ranges", "signals", "version"}  # fmt: skip
+                  "parameter", "progress", "ranges", "ranks", "sharing", "signals",
+                  "version"}  # fmt: skip
 # Modules that are named while the program runs; each would be an import that no reader sees.
 LOADED_BY_NAME = {
     "segaware_np.__init__": "what is asked for of the package",

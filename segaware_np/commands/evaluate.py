@@ -10,7 +10,14 @@ from typing import Any
 
 from segaware_np.commands import sources
 from segaware_np.commands.networks import add_partial, load_network
-from segaware_np.commands.options import add_device, add_tile, array_library, whole
+from segaware_np.commands.options import (
+    add_device,
+    add_mpi,
+    add_tile,
+    array_library,
+    ranks_of,
+    whole,
+)
 from segaware_np.files import atomic_write, check_writable
 from segaware_np.inference import evaluate
 
@@ -34,11 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_partial(parser)
     add_tile(parser)
     add_device(parser)
+    add_mpi(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
     """Print the scores, and write them if asked to."""
+    ranks = ranks_of(options)
     if options.json:
         check_writable(options.json)
     net = load_network(options.model, "score", array_library(options), options.partial)
@@ -46,8 +55,11 @@ def run(options: argparse.Namespace) -> None:
     if ignored is None:
         ignored = arguments["ignore_label"]
     dataset = sources.open_dataset(options, arguments["classes"], ignored)
-    how = {"width": options.band, "tile": options.tile, "progress": sys.stderr.isatty()}
-    scores = evaluate(net, dataset, ignore_label=ignored, **how)
+    shown = sys.stderr.isatty() and not ranks.rank
+    how = {"width": options.band, "tile": options.tile, "progress": shown}
+    scores = evaluate(net, dataset, ignore_label=ignored, ranks=ranks, **how)
+    if ranks.rank:
+        return
     report = {"images": len(dataset), **scores.report()}
     if options.json:
         with atomic_write(options.json) as file:

@@ -49,18 +49,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         _run([item for item in arguments if item != "--debug"], interrupts)
         return 0
     except KeyboardInterrupt:
-        return _stopped()
+        return _ended(_stopped())
     except BrokenPipeError:
-        return 141
+        return _ended(141)
     except Exception as error:
         if interrupts:
-            return _stopped()
+            return _ended(_stopped())
         if debug:
             raise
-        _tell(f"segaware: error: {describe(error)}")
-        return 2
+        _tell(f"segaware: error: {_wait_for_rank_0()}{describe(error)}")
+        return _ended(2)
     finally:
         _drop_output()
+
+
+def _ended(code: int) -> int:
+    """Have MPI, if this is one of its ranks, end the others, who may wait for this one."""
+    if "mpi4py.MPI" in sys.modules:
+        from mpi4py import run
+
+        run.set_abort_status(code)
+    return code
+
+
+def _wait_for_rank_0() -> str:
+    """Who speaks, if not rank 0: an error that all have, rank 0 tells before it ends all."""
+    world = sys.modules["mpi4py.MPI"].COMM_WORLD if "mpi4py.MPI" in sys.modules else None
+    if world is None or world.rank == 0:
+        return ""
+    import time
+
+    time.sleep(1.0)
+    return f"rank {world.rank}: "
 
 
 def _run(arguments: list[str], interrupts: list[int]) -> None:

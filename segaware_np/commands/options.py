@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
 
+from segaware_np import mpi
 from segaware_np.extras import require
+from segaware_np.ranks import Alone, Ranks
 
 
 def whole(least: int) -> Callable[[str], int]:
@@ -132,6 +136,38 @@ def add_tile(parser: argparse.ArgumentParser) -> None:
         "sees far): larger images are cut into pieces that overlap by all that the network sees, "
         "or they would take too much memory",
     )
+
+
+def add_mpi(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--mpi``."""
+    parser.add_argument(
+        "--mpi", action="store_true",
+        help="share the work with the other processes that mpiexec started with this one",
+    )
+
+
+def ranks_of(options: argparse.Namespace) -> Ranks:
+    """Return MPI's ranks if ``--mpi`` was given, else this process alone.
+
+    Other ranks than the first print nothing but errors.
+
+    Raises
+    ------
+    ImportError
+        If mpi4py or an MPI is missing.
+    ValueError
+        If mpiexec started several processes and ``--mpi`` was not given.
+    """
+    if options.mpi:
+        ranks = mpi.mpi(gpu=options.gpu)
+        if ranks.rank:
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        return ranks
+    if (count := mpi.started()) > 1:
+        raise ValueError(
+            f"started as {count} processes that would each do all of the work alone: add --mpi"
+        )
+    return Alone()
 
 
 def array_library(options: argparse.Namespace) -> ModuleType:

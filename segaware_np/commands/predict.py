@@ -12,7 +12,15 @@ import numpy as np
 
 from segaware_np.commands import large, sources
 from segaware_np.commands.networks import add_partial, load_network
-from segaware_np.commands.options import add_device, add_tile, array_library, fraction, whole
+from segaware_np.commands.options import (
+    add_device,
+    add_mpi,
+    add_tile,
+    array_library,
+    fraction,
+    ranks_of,
+    whole,
+)
 from segaware_np.crf import refine
 from segaware_np.images import overlay, read_image, write_image, write_labels
 from segaware_np.inference import embed, predict, score, tiled
@@ -53,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_partial(parser)
     add_tile(parser)
     add_device(parser)
+    add_mpi(parser)
     large.add_arguments(parser)
     parser.set_defaults(run=run)
 
@@ -62,6 +71,7 @@ def run(options: argparse.Namespace) -> None:
     if large.wanted(options):
         large.run(options)
         return
+    ranks = ranks_of(options)
     xp = array_library(options)
     net = load_network(options.model, "score", xp, options.partial)
     label = _labeller(net, options.crf, xp, options.tile)
@@ -74,8 +84,9 @@ def run(options: argparse.Namespace) -> None:
         ignored = net.description["arguments"]["ignore_label"]
     bits = 8 if net.description["arguments"]["classes"] <= 256 else 16
     look: dict[str, Any] = {"strength": options.strength, "palette": palette}
-    with progress(len(files), shown=sys.stderr.isatty() and len(files) > 1) as step:
-        for source, target in files:
+    mine = files[ranks.rank :: ranks.size]
+    with progress(len(mine), shown=sys.stderr.isatty() and len(mine) > 1) as step:
+        for source, target in mine:
             image = read_image(source)
             labels = label(image)
             write_labels(target, labels, palette, bits=bits)
@@ -83,6 +94,7 @@ def run(options: argparse.Namespace) -> None:
                 tinted = overlay(image, labels, ignore_label=ignored, **look)
                 write_image(target.with_name(f"{target.stem}_overlay.png"), tinted)
             step(source.name)
+    ranks.gather(len(mine))  # all are there
     print(f"labelled {len(files)} image{'s' * (len(files) != 1)} into {options.output}")
 
 

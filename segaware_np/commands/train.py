@@ -13,7 +13,7 @@ import numpy as np
 
 from segaware_np import optim, policies
 from segaware_np.commands import sources
-from segaware_np.commands.options import array_library
+from segaware_np.commands.options import array_library, ranks_of
 from segaware_np.commands.train_options import BUILT_IN, declare
 from segaware_np.data import Augmentation, Dataset, Loader, SyntheticScenes
 from segaware_np.files import FormatError, check_folder, check_writable, load_arrays
@@ -21,10 +21,12 @@ from segaware_np.models import embedding_network, load, segmentation_network
 from segaware_np.models.description import check_class_names
 from segaware_np.models.weights import copy_common
 from segaware_np.net import Net
+from segaware_np.ranks import Ranks
 from segaware_np.train import Trainer
 
 _FREE = {  # options that may differ when a run is resumed
-    "data", "root", "labels", "output", "start", "resume", "checkpoint_every", "gpu", "quiet", "run"
+    "data", "root", "labels", "output", "start", "resume", "checkpoint_every", "gpu", "mpi",
+    "quiet", "run",
 }
 
 
@@ -36,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Train, and write the model beside the log."""
+    ranks = ranks_of(options)
     model = Path(options.output) / "model.npz"
     check_folder(options.output)
     if model.parent.exists():
@@ -46,16 +49,18 @@ def run(options: argparse.Namespace) -> None:
     dataset = sources.open_dataset(options, count, options.ignore_label)
     if count is None and options.network != "embedding":
         raise ValueError("--classes: expected their number N (labels are 0 to N - 1) or names")
-    _look_at(dataset, options)
+    _look_at(dataset, options, ranks.rank == 0)
     net = build(options, count)
     if names:
         net.description["class_names"] = list(names)
     if (palette := getattr(dataset, "palette", None)) is not None:
         net.description["palette"] = palette.tolist()
-    trainer = _trainer(options, net, dataset)
+    trainer = _trainer(options, net, dataset, ranks)
     if options.start and not (options.resume and trainer.checkpoints()):
         _take_weights(load(options.start), net, "--start", options.start)
     _train(trainer, options.resume)
+    if ranks.rank:
+        return
     if _holds(model, net):
         done = trainer.optimizer.iteration
         print(f"{model} is finished after {done} iterations; a new run with --start goes further")
@@ -64,7 +69,9 @@ def run(options: argparse.Namespace) -> None:
         print(f"wrote {model}")
 
 
-def _trainer(options: argparse.Namespace, net: Net, dataset: Dataset) -> Trainer:
+def _trainer(
+    options: argparse.Namespace, net: Net, dataset: Dataset, ranks: Ranks
+) -> Trainer:
     return Trainer(
         net,
         solver(options, net),
@@ -76,6 +83,8 @@ def _trainer(options: argparse.Namespace, net: Net, dataset: Dataset) -> Trainer
         log=options.log,
         progress=not options.quiet,
         settings=settings(options, dataset),
+        ranks=ranks,
+        exact=options.exact,
     )
 
 
@@ -83,7 +92,7 @@ def _train(trainer: Trainer, resume: bool) -> None:
     try:
         trainer.run(resume)
     except (KeyboardInterrupt, SystemExit):
-        if trainer.checkpoints():
+        if not trainer.ranks.rank and trainer.checkpoints():
             with suppress(OSError):  # of a terminal that was closed
                 print("the same command with --resume goes on from here", file=sys.stderr)
         raise
@@ -98,7 +107,9 @@ def _ignored_by_default(classes: int | None) -> int:
     return 255
 
 
-def _look_at(dataset: Dataset, options: argparse.Namespace, images: int = 8) -> None:
+def _look_at(
+    dataset: Dataset, options: argparse.Namespace, speaks: bool, images: int = 8
+) -> None:
     """Refuse sizes that no batch can hold, tell of labels from which nothing can be learned."""
     sizes: set[tuple[int, ...]] = set()
     seen: set[int] = set()
@@ -108,7 +119,7 @@ def _look_at(dataset: Dataset, options: argparse.Namespace, images: int = 8) -> 
         seen.update([] if labels is None else np.unique(labels).tolist())
     if options.crop is None and options.batch > 1 and len(sizes) > 1:
         raise ValueError(f"--crop: expected a size, for the images differ: {sorted(sizes)}")
-    if len(seen - {options.ignore_label}) < 2:  # as of masks of 0 and 255
+    if speaks and len(seen - {options.ignore_label}) < 2:  # as of masks of 0 and 255
         print(
             f"note: the first images hold the labels {sorted(seen)} alone, and "
             f"{options.ignore_label} does not count (--ignore-label)",

@@ -8,6 +8,7 @@ from segaware_np import policies
 from segaware_np.commands import sources
 from segaware_np.commands.options import (
     add_device,
+    add_mpi,
     classes,
     crop,
     not_negative,
@@ -40,6 +41,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     _add_solver(parser.add_argument_group("solver"))
     _add_batches(parser.add_argument_group("batches"))
     add_device(parser)
+    add_mpi(parser)
     parser.add_argument("--quiet", action="store_true", help="show no progress")
 
 
@@ -148,6 +150,10 @@ def _add_batches(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--batch", type=whole(1), default=4, help="images a batch")
     group.add_argument(
         "--accumulate", type=whole(1), default=1, metavar="N", help="batches an iteration"
+    )
+    group.add_argument(
+        "--exact", action="store_true",
+        help="with --mpi: the same bits for any number of processes that leaves batches whole",
     )
     group.add_argument(
         "--crop", type=crop, metavar="N|H,W",

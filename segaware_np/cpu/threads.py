@@ -359,6 +359,23 @@ def _blas_libraries() -> list[Any]:
     return list(ThreadpoolController().select(user_api="blas").lib_controllers)
 
 
+def share_processors(count: int) -> None:
+    """Let the default be a share of the processors, where some processes have the same ones.
+
+    Parameters
+    ----------
+    count : int
+        Processes of one machine that do the same. A number that was set, or that the environment
+        gives, stays.
+
+    Examples
+    --------
+    >>> share_processors(1)  # alone
+    """
+    if _state.count is None and not os.environ.get(VARIABLE, "").strip():
+        _state.count = max(1, _default_count() // count)
+
+
 def _default_count() -> int:
     text = os.environ.get(VARIABLE, "").strip()
     if text:

@@ -76,7 +76,17 @@ class Loader:
         self.shuffle, self.ahead, self.state = shuffle, ahead, 0
 
     def batch(self, index: int) -> dict[str, np.ndarray]:
-        """Read batch ``index``.
+        """Read batch ``index``: see `part`."""
+        return self.part(index)
+
+    def part(self, index: int, part: int = 0, parts: int = 1) -> dict[str, np.ndarray]:
+        """Read one of some equal parts of batch ``index``.
+
+        Parameters
+        ----------
+        index : int
+        part, parts : int
+            Number of the part, and how many there are.
 
         Returns
         -------
@@ -86,13 +96,17 @@ class Loader:
         Raises
         ------
         TypeError, ValueError
-            If ``index`` is negative, the images of the batch differ in size, or one is no image.
+            If ``index`` is negative, the batch cannot be cut so, its images differ in size, or
+            one is no image.
         OSError, FormatError
             If a file cannot be read.
         """
         check("index", index, WHOLE)
-        first = index * self.size
-        images, labels = zip(*map(self._sample, range(first, first + self.size)), strict=True)
+        if not 0 <= part < parts or self.size % parts:
+            raise ValueError(f"part: expected one of {parts} of {self.size} images, got {part}")
+        count = self.size // parts
+        first = index * self.size + part * count
+        images, labels = zip(*map(self._sample, range(first, first + count)), strict=True)
         sizes = {image.shape[1:] for image in images}
         if len(sizes) > 1:
             raise ValueError(

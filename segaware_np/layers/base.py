@@ -30,6 +30,8 @@ class Layer(ABC):
         Empty before `initialize`.
     training : bool
         Whether the layer runs as in training (dropout drops) or as in use.
+    first : int
+        Number of the first sample of the inputs within its batch, where a part of one is given.
     cache : object
         What the last `forward` left for `backward`; None when there is nothing.
 
@@ -55,6 +57,7 @@ class Layer(ABC):
     def __init__(self) -> None:
         self.params: dict[str, Parameter] = {}
         self.training = False
+        self.first = 0
         self.cache: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -90,6 +93,13 @@ class Layer(ABC):
         """
         self._check_pointwise()
         return [span] * len(lengths)
+
+    def count(self) -> float | None:
+        """Return what a loss was divided by, before the floor of 1; None: by no count.
+
+        Parts of a batch weigh as their counts do.
+        """
+        return None
 
     def _check_pointwise(self) -> None:
         if not self.pointwise:

@@ -116,6 +116,11 @@ class EmbeddingLoss(Layer):
         self.cache = distance_cache, loss_cache
         return loss
 
+    def count(self) -> float | None:
+        """Return the pairs that the last loss was divided by."""
+        _, loss_cache = self.cache
+        return float(loss_cache.pairs)
+
     def backward(self, dy: Array, need: Need | None = None) -> tuple[Array | None, ...]:
         distance_cache, loss_cache = self.cache
         return distance_backward(embedding_loss_backward(dy, loss_cache), distance_cache), None

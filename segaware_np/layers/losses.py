@@ -45,6 +45,12 @@ class SoftmaxCrossEntropy(Layer):
             raise ValueError(f"normalize: expected one of {NORMALIZATIONS}, got {normalize!r}")
         self.options = (ignore_label, normalize)
 
+    def count(self) -> float | None:
+        """Return the pixels, or samples, that the last loss was divided by."""
+        valid, normalize = self.cache.valid, self.options[1]
+        counts = {"valid": valid.sum, "full": lambda: valid.size, "batch": lambda: len(valid)}
+        return float(counts[normalize]()) if normalize in counts else None
+
     def forward(self, score: Array, label: Array) -> Array:  # type: ignore[override]
         loss, self.cache = softmax_cross_entropy_forward(score, label, *self.options)
         return loss

@@ -197,7 +197,9 @@ class Dropout(Layer):
         self.cache = None
         if not self.training:
             return x
-        y, self.cache = dropout_forward(x, self.ratio, int(self.rng.integers(2**63)))
+        y, self.cache = dropout_forward(
+            x, self.ratio, int(self.rng.integers(2**63)), self.first
+        )
         return y
 
     def backward(self, dy: Array, need: Need | None = None) -> tuple[Array | None, ...]:

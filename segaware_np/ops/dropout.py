@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from segaware_np.ranges import WHOLE, check
 from segaware_np.xp import Array, array_module, check_array
 
 
-def dropout_forward(x: Array, ratio: float, seed: int) -> tuple[Array, Array]:
+def dropout_forward(x: Array, ratio: float, seed: int, first: int = 0) -> tuple[Array, Array]:
     """Inverted dropout, ``y = x * keep / (1 - ratio)``.
 
     Parameters
@@ -16,6 +17,8 @@ def dropout_forward(x: Array, ratio: float, seed: int) -> tuple[Array, Array]:
     seed : int
         Entry i is kept if ``hash(seed, i)`` says so: no state, and no random numbers that would
         have to cross from the host to a device.
+    first : int
+        Number of the first sample, where `x` is a part of a batch: it drops what the whole drops.
 
     Returns
     -------
@@ -44,7 +47,9 @@ def dropout_forward(x: Array, ratio: float, seed: int) -> tuple[Array, Array]:
     check_array("x", x)
     if not 0 <= ratio < 1:
         raise ValueError(f"ratio: expected a number in [0, 1), got {ratio}")
-    keep = (_hash(x, seed) >= int(ratio * 2**32)).reshape(x.shape)
+    check("first", first, WHOLE)
+    start = first * (x.size // max(1, len(x)))
+    keep = (_hash(x, seed, start) >= int(ratio * 2**32)).reshape(x.shape)
     factor = array_module(x).asarray(keep * x.dtype.type(1 / (1 - ratio)))
     return array_module(x).asarray(x * factor), factor
 
@@ -55,11 +60,11 @@ def dropout_backward(dy: Array, cache: Array) -> Array:
     return array_module(dy).asarray(dy * cache)
 
 
-def _hash(x: Array, seed: int) -> Array:
+def _hash(x: Array, seed: int, start: int) -> Array:
     """One well-mixed 32-bit number an entry (the finaliser of MurmurHash3, applied twice)."""
     xp = array_module(x)
     low, high = seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
-    h = xp.arange(x.size, dtype=xp.uint32)
+    h = xp.arange(start, start + x.size, dtype=xp.int64).astype(xp.uint32)
     for key in (low, high):
         h ^= xp.uint32(key)
         for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):

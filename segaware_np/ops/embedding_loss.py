@@ -46,6 +46,7 @@ class EmbeddingLossCache(NamedTuple):
     violation: Array  # h, by how much each pair breaks its rule; its sign is that of dL/dd
     divisor: Array | int  # of the sum over pairs
     hinge: str
+    pairs: Array | int  # those that count: the divisor before its floor of 1
 
 
 def embedding_loss_forward(
@@ -106,14 +107,15 @@ def embedding_loss_forward(
     xp, options = array_module(distance, parity), (alpha, beta, hinge, ignore_label)
     violation, total, valid = fast(hinge_loss, distance)(distance, parity, *options)
     with device_of(distance):
-        count = xp.maximum(valid, 1) if normalize == "valid" else max(distance.size, 1)
+        pairs = valid if normalize == "valid" else distance.size
+        count = xp.maximum(pairs, 1) if normalize == "valid" else max(distance.size, 1)
         loss = xp.asarray(total / count, distance.dtype)
-    return loss, EmbeddingLossCache(violation, count, hinge)
+    return loss, EmbeddingLossCache(violation, count, hinge, pairs)
 
 
 def embedding_loss_backward(d_loss: Array | float, cache: EmbeddingLossCache) -> Array:
     """``dd = +-[h > 0] / count`` (linear) or ``+-h / count`` (squared): + same, - different."""
-    violation, count, hinge = cache
+    violation, count, hinge, _ = cache
     check_number("d_loss", d_loss)
     with device_of(violation):
         return fast(hinge_loss_grad, violation)(d_loss / count, violation, hinge)
