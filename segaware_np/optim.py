@@ -39,6 +39,7 @@ from segaware_np.ranges import (
 from segaware_np.xp import Array, array_module
 
 _CPU_BLOCK = 1 << 17  # elements: what one block of a step touches stays in a cache
+_CPU_DOT = 1 << 15  # elements: a longer dot product in single precision loses more digits
 
 
 class NonFiniteError(FloatingPointError):
@@ -443,7 +444,7 @@ def _square(gradient: Array) -> Array:
     xp = array_module(gradient)
     if xp is not np:
         return xp.vdot(gradient, gradient)
-    flat, step = gradient.reshape(-1), _CPU_BLOCK >> 1
+    flat, step = gradient.reshape(-1), _CPU_DOT
     parts = [np.vdot(flat[i : i + step], flat[i : i + step]) for i in range(0, flat.size, step)]
     return np.asarray(math.fsum(parts))
 

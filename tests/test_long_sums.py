@@ -35,7 +35,7 @@ def full(*shape):
     return np.full(shape, VALUE)
 
 
-def assert_close(have, want, tolerance=1e-6):
+def assert_close(have, want, tolerance=2e-6):
     assert have.dtype == np.float32
     np.testing.assert_allclose(have.astype(float), want, rtol=tolerance)
 
@@ -125,7 +125,7 @@ def test_the_norm_of_a_gradient():
     parameter = layers.Parameter(np.zeros((2048, 2048), "f4"))
     parameter.accumulate(full(2048, 2048))
     norm = optim.SGD({"w": parameter}, 0.1).step()
-    assert norm == pytest.approx(np.sqrt(N) * V, rel=1e-6)
+    assert norm == pytest.approx(np.sqrt(N) * V, rel=1e-5)  # a single dot product: 3e-4
 
 
 @pytest.mark.parametrize("axes", [None, (0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (-1,)])

@@ -30,7 +30,8 @@ def relu_forward(x: Array) -> tuple[Array, Array]:
     ([0.0, 0.0, 2.0], [0.0, 0.0, 1.0])
     """
     check_array("x", x)
-    y = array_module(x).asarray(x * (x.real > 0) if x.dtype.kind == "c" else x.clip(0))
+    y = x * (x.real > 0) if x.dtype.kind == "c" else x.clip(x.dtype.type(0))
+    y = array_module(x).asarray(y)
     return y, y
 
 
