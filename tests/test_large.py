@@ -197,6 +197,30 @@ def test_the_program_opens_a_tiff_piece_by_piece(files):
     assert np.array_equal(zarr.open("tif.zarr", mode="r")[...], inference.predict(files, IMAGE))
 
 
+@pytest.mark.parametrize(("options", "message"), [
+    ({"photometric": "cielab"}, "photo.tif: expected colours in RGB, got CIELAB"),
+    ({"photometric": "rgb", "extratags": [(274, "H", 1, 6, True)]},
+     "photo.tif: expected a picture stored upright, got orientation 6"),
+])
+def test_a_tiff_that_is_to_be_turned_or_converted_is_refused(files, capsys, options, message):
+    tifffile = pytest.importorskip("tifffile", reason="tifffile is not installed")
+    tifffile.imwrite("photo.tif", IMAGE, **options)
+    assert main(["predict", "model.npz", "photo.tif", "-o", "a.zarr"]) == 2
+    assert message in capsys.readouterr().err and not os.path.exists("a.zarr")
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".tif"])
+def test_a_damaged_picture_and_a_pipe_are_named(files, capsys, suffix):
+    if suffix == ".tif":
+        pytest.importorskip("tifffile", reason="tifffile is not installed")
+    with open(f"cut{suffix}", "wb") as file:
+        file.write(b"II*\0\x08")
+    os.mkfifo(f"pipe{suffix}")
+    for name, message in (("cut", "damaged or of another kind"), ("pipe", "expected a file, got")):
+        assert main(["predict", "model.npz", name + suffix, "-o", "a.zarr"]) == 2
+        assert f"{name}{suffix}: {message}" in capsys.readouterr().err
+
+
 def test_a_killed_worker_changes_no_bit(files):
     distributed = pytest.importorskip("distributed", reason="distributed is not installed")
     with dask.config.set(scheduler="synchronous"):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from math import isqrt
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from segaware_np import large
 from segaware_np.commands.networks import load_network
 from segaware_np.commands.options import whole
 from segaware_np.extras import require
+from segaware_np.files import FormatError, check_file
 from segaware_np.reach import reach
 
 SUFFIXES = (".zarr", ".tif", ".tiff", ".npy")
@@ -78,21 +80,46 @@ def open_picture(path: str) -> Any:
     FileNotFoundError
         If there is none.
     ValueError
-        If its name ends otherwise than in one of ``SUFFIXES``, or it holds something else.
+        If its name ends otherwise than in one of ``SUFFIXES``, or it holds something else, is
+        damaged, or is to be turned before it is looked at.
     """
     suffix = Path(path).suffix.lower()
     if not Path(path).exists():
         raise FileNotFoundError(f"no such file or folder: {path}")
     if suffix not in SUFFIXES:
         raise ValueError(f"{path}: expected one of {', '.join(SUFFIXES)} for -o NAME.zarr")
+    if suffix != ".zarr":
+        check_file(path)
     if suffix == ".npy":
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        with _reading(path):
+            return np.load(path, mmap_mode="r", allow_pickle=False)
     zarr = require("zarr", extra="large")
-    store = (
-        require("tifffile", extra="tiff").imread(path, aszarr=True) if suffix != ".zarr" else path
-    )
-    found = zarr.open(store, mode="r")
+    found = zarr.open(path if suffix == ".zarr" else _open_tiff(path), mode="r")
     return found if hasattr(found, "shape") else found["0"]  # OME-Zarr's, and pyramids', largest
+
+
+def _open_tiff(path: str) -> Any:
+    """The store of a TIFF file whose pixels are RGB and lie as they are to be seen."""
+    tifffile = require("tifffile", extra="tiff")
+    with _reading(path), tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        turned = page.tags.valueof("Orientation", 1)
+        colours = page.photometric.name
+        converted = page.compression.name == "JPEG"  # JPEG's YCbCr becomes RGB as it is read
+    if turned != 1:
+        raise FormatError(f"{path}: expected a picture stored upright, got orientation {turned}")
+    if colours != "RGB" and not (colours == "YCBCR" and converted):
+        raise FormatError(f"{path}: expected colours in RGB, got {colours}")
+    return tifffile.imread(path, aszarr=True)
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """Whatever a reader trips over means a damaged file."""
+    try:
+        yield
+    except Exception as error:
+        raise FormatError(f"{path}: damaged or of another kind ({error})") from error
 
 
 def _check_memory(net: Any, tile: int, limit: int) -> None:
