@@ -2,9 +2,11 @@
 
 import ast
 import json
+import os
 import re
 import shutil
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -303,6 +305,30 @@ def test_what_a_file_prints_is_shown_once_and_cut(tmp_path):
     path.write_text(RELU.replace("    dx = None", "    dx = dy; print('spam' * 10**6)"))
     printed = learn.check(path).printed
     assert len(printed) < 5000 and printed.endswith("and more")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX's")
+def test_what_a_file_starts_ends_with_it(tmp_path):
+    note = tmp_path / "pid"
+    code = "import subprocess, time; child = subprocess.Popen(['sleep', '600']); "
+    code += f"open({str(note)!r}, 'w').write(str(child.pid)); time.sleep(600)"
+    path = tmp_path / "relu.py"
+    path.write_text(RELU.replace("    dx = None", f"    {code}"))
+    assert "not done after 3 seconds" in learn.check(path, seconds=3).message
+    pid = int(note.read_text())
+    deadline = time.monotonic() + 60
+    while alive(pid):
+        assert time.monotonic() < deadline, "it goes on"
+        time.sleep(0.05)
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat")
+    return not (status.exists() and ") Z " in status.read_text())  # dead, and nobody has asked
 
 
 def test_file_beside_others_does_not_take_the_place_of_a_library(tmp_path):
