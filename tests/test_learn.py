@@ -203,6 +203,17 @@ def test_mistake_that_nobody_foresaw_is_told_by_its_pattern():
     assert verdict.mistakes == []
 
 
+def test_answer_that_is_a_billionth_off_is_wrong():
+    verdict = judge("relu", with_answer("relu", "dx = (1 + 1e-9) * dy * (x > 0)"))
+    assert verdict.results["dx"].startswith("wrong")
+
+
+def test_file_of_an_editor_that_marks_its_byte_order_is_known(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(learn.find("relu").solution, "utf-8-sig")
+    assert learn.check(path).solved
+
+
 def test_other_words_for_the_same_gradient_are_right():
     lines = ["dx = np.where(x > 0, dy, 0)"]
     assert judge("relu", with_answer("relu", *lines)).solved
