@@ -94,6 +94,33 @@ def test_scores_of_blocks_lie_on_them(size: tuple[int, int]) -> None:
     np.testing.assert_array_equal(Labeller(copying(data() + text), mean=MEAN)(image), truth)
 
 
+@pytest.mark.parametrize("up", [
+    layer("y", "Upsample", "c", "upsample_param { scale: 4 }"),
+    layer("y", "Unpooling", "c", "unpooling_param { unpool: TILE kernel_size: 4 stride: 4 "
+                                 "unpool_h: 32 unpool_w: 32 }"),
+])
+def test_scores_that_were_repeated_lie_on_their_blocks(up: str) -> None:
+    image, truth = blocks(32, 30, side=4)
+    net = copying(data() + pooling("p", "x", 4) + convolution("c", "p") + up)
+    np.testing.assert_array_equal(Labeller(net, mean=MEAN)(image), truth)
+
+
+@pytest.mark.parametrize("up", ["Upsample", "Unpooling"])
+def test_unpooling_leads_back_to_the_pixels_that_were_pooled(up: str) -> None:
+    """As in SegNet and DeconvNet: the maxima come out where they were, the rest is 0."""
+    options = {"Upsample": "upsample_param { scale: 2 }",
+               "Unpooling": "unpooling_param { kernel_size: 2 stride: 2 unpool_size: 32 }"}[up]
+    pool = ('layer { name: "p" type: "Pooling" bottom: "c" top: "p" top: "m" pooling_param '
+            "{ kernel_size: 2 stride: 2 } }\n")
+    image = RNG.integers(1, 255, (31, 32, 3)).astype(np.uint8)
+    net = copying(data() + convolution("c", "x") + pool + layer("y", up, "p m", options))
+    red = np.pad(image[..., 0], ((0, 1), (0, 0))).astype(int)  # class 1's score
+    largest = red.reshape(16, 2, 16, 2).max((1, 3)).repeat(2, 0).repeat(2, 1)
+    labels = Labeller(net, mean=(0, 0, 0))(image)
+    np.testing.assert_array_equal(labels[labels == 1], (red == largest)[:31][labels == 1])
+    assert labels.sum() >= 16 * 15
+
+
 def test_coarse_scores_are_interpolated_between_their_centres() -> None:
     """Of every second pixel, or of the means of pairs: the ramps between are straight."""
     image = np.zeros((32, 32, 3), np.uint8)

@@ -40,6 +40,12 @@ def through(window: Window) -> Lines:
     return rows, columns
 
 
+def spread(window: Window) -> Lines:
+    """Where pixels lie that the places of a window were spread over: the way back."""
+    rows, columns = through(window)
+    return rows.back(), columns.back()
+
+
 def corners(length: int, size: int) -> Line:
     """Where ``size`` pixels lie whose first and last are those of ``length``."""
     return Line(Fraction(max(length - 1, 1), max(size - 1, 1)))

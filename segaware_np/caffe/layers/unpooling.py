@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from segaware_np.caffe.blobs import Shape
+from segaware_np.caffe.coordinates import Lines, spread
 from segaware_np.caffe.layers.base import Grads, Layer, layer_type, sides_of
 from segaware_np.window import Window, shifts
 from segaware_np.xp import Array, array_module
@@ -75,6 +76,9 @@ class Upsample(Unmasking):
             return self.given
         return height * self.scale[0] - self.short[0], width * self.scale[1] - self.short[1]
 
+    def lines(self, *bottoms: Shape) -> Lines | None:
+        return spread(Window(self.scale, self.scale))
+
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
         if len(bottoms) == 2:
             return super().forward(*bottoms)
@@ -119,6 +123,10 @@ class Unpooling(Unmasking):
         if not self.masked and (rows >= self.given[0] or columns >= self.given[1]):
             raise self.error(f"windows of {height}x{width} entries begin beyond {self.given}")
         return self.given
+
+    def lines(self, *bottoms: Shape) -> Lines | None:
+        first = self.spec.unpooling_param.unpool == "MAX" and not self.masked
+        return spread(Window(1, self.window.stride) if first else self.window)
 
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
         if self.masked:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from segaware_np.caffe.blobs import Shape
-from segaware_np.caffe.coordinates import Lines, through
+from segaware_np.caffe.coordinates import Lines, spread, through
 from segaware_np.caffe.layers.base import (
     Declaration,
     Grads,
@@ -191,8 +191,7 @@ class Deconvolution(Convolution):
             raise self.error(str(error)) from None
 
     def lines(self, *bottoms: Shape) -> Lines | None:
-        rows, columns = through(self.window)
-        return rows.back(), columns.back()
+        return spread(self.window)
 
     def declare(self, *bottoms: Shape) -> list[Declaration]:
         weight, *bias = super().declare(*bottoms)
