@@ -56,7 +56,7 @@ def main() -> None:
         net = build()
         learned = sum(p.data.size for p in net.parameters().values() if p.lr_mult)
         work = 6 * multiplications(net, output)
-        print(f"\n{name}: {learned / 1e6:.1f} M parameters learn, {work / 1e12:.2f} TFLOP an image\n")
+        print(f"\n{name}: {learned / 1e6:.1f} M learn, {work / 1e12:.2f} TFLOP an image\n")
         print("| device, images a rank | step, ms |", " | ".join(LINKS), "|")
         print("| --- | --- |" + " --- |" * len(LINKS))
         for device, rate in RATES.items():
