@@ -20,9 +20,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from segaware_np.gpu.columns import gather_columns, masked_columns, masked_columns_grad
+from segaware_np.gpu.columns import gather_columns, masked_columns, masked_columns_grad, sum_offsets
 from segaware_np.gpu.kernels import launch, sum_dtype, window_struct
-from segaware_np.gpu.masked_sum import sum_offsets
 from segaware_np.window import Window
 from segaware_np.xp import Array, array_module
 
