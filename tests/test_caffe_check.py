@@ -104,13 +104,16 @@ def test_a_size_that_a_network_needs_is_found(folder: Path) -> None:
     assert (run.failed, run.drawn) == ("", ["d"])  # two channels
 
 
-def test_python_layers_that_read_data_are_drawn_if_they_are_known(folder: Path) -> None:
+def test_python_layers_without_bottoms_are_drawn_and_others_named(folder: Path) -> None:
     text = ('layer { name: "data" type: "Python" top: "data" top: "label" python_param { '
             'module: "voc_layers" layer: "NAME" param_str: "{\'voc_dir\': \'none\', '
             '\'split\': \'train\', \'mean\': (1, 2, 3)}" } }\n') + CONV + LOSS
     (run,) = checked(text.replace("NAME", "VOCSegDataLayer")).runs
     assert (run.failed, run.drawn, run.backward) == ("", ["data"], True)
     (run,) = checked(text.replace("NAME", "OtherLayer")).runs
+    assert (run.failed, run.drawn) == ("", ["data"])
+    reader = text.replace("NAME", "OtherLayer").replace("python", 'bottom: "data" python')
+    (run,) = checked(reader + 'input: "data" input_dim: [1, 3, 9, 9]').runs
     assert run.failed == "build"
     assert "register_layer('voc_layers', 'OtherLayer', cls)" in run.error
 

@@ -182,3 +182,63 @@ def test_memory_data_is_set_by_the_caller() -> None:
     assert [net.blobs[name].shape for name in net.inputs] == [(2, 3, 4, 5), (2,)]
     with pytest.raises(FormatError, match="expected at least 1 each"):
         Net('layer { name: "d" type: "MemoryData" top: "x" memory_data_param { batch_size: 2 } }')
+
+
+WINDOWS = """# 0
+{folder}/i0.png
+3
+6
+8
+3
+7 0.9 1 1 4 4
+9 0.1 0 0 3 3
+5 0.4 2 2 3 3
+# 1
+{folder}/i1.png
+3 6 8 1
+2 0.6 -2 1 1 4
+"""
+
+
+def windows(pairs: Path, options: str = "", transform: str = "crop_size: 4") -> str:
+    (pairs / "windows").write_text(WINDOWS.format(folder=pairs))
+    return (f'layer {{ name: "d" type: "WindowData" top: "data" top: "label" window_data_param {{ '
+            f'source: "{pairs}/windows" batch_size: 8 bg_threshold: 0.3 {options} }} '
+            f"transform_param {{ {transform} }} }}")
+
+
+def test_windows_with_classes(pairs: Path) -> None:
+    out = Net(windows(pairs)).forward()
+    labels = out["label"].tolist()
+    assert labels[:6] == [0] * 6  # the background first
+    assert set(labels[6:]) <= {2, 7}
+    np.testing.assert_array_equal(out["data"][0], PICTURES[0, ::-1, :4, :4])
+    seen = {}
+    net = Net(windows(pairs, "fg_fraction: 1", "crop_size: 4 mean_value: 3 scale: 0.5"))
+    for _ in range(4):
+        out = net.forward()
+        seen |= dict(zip(out["label"].tolist(), out["data"].copy(), strict=True))
+    np.testing.assert_array_equal(seen[7], (PICTURES[0, ::-1, 1:5, 1:5].astype(float) - 3) / 2)
+    assert not seen[2][:, :, :2].any()  # beyond the picture
+    np.testing.assert_array_equal(seen[2][:, :, 2:],
+                                  (PICTURES[1, ::-1, 1:5, :2].astype(float) - 3) / 2)
+    flips = Net(windows(pairs, "fg_fraction: 0", "crop_size: 4 mirror: true")).forward()["data"]
+    assert {image.tobytes() for image in flips} == {
+        np.ascontiguousarray(p, "f4").tobytes()
+        for p in (PICTURES[0, ::-1, :4, :4], PICTURES[0, ::-1, :4, 3::-1])}
+
+
+def test_windows_with_what_is_around_them(pairs: Path) -> None:
+    wide = Net(windows(pairs, "fg_fraction: 0 context_pad: 2", "crop_size: 8")).forward()["data"]
+    assert wide.shape == (8, 3, 8, 8)
+    assert not wide[:, :, :2].any()  # rows -2 and -1
+    assert wide[0, :, 3:6, 3:6].any()
+    for text, message in ((windows(pairs, "context_pad: 2"), "more than twice context_pad"),
+                          (windows(pairs, 'crop_mode: "round"'), "crop_mode"),
+                          (windows(pairs, "fg_threshold: 0.95"), "of objects and of background")):
+        with pytest.raises(FormatError, match=message):
+            Net(text)
+    text = windows(pairs)
+    (pairs / "windows").write_text(WINDOWS.format(folder=pairs)[:-8])
+    with pytest.raises(FormatError, match="not a list of windows, or cut off"):
+        Net(text)

@@ -211,6 +211,20 @@ def test_losses_of_probabilities_and_gains() -> None:
         run("MultinomialLogisticLoss", "", p, labels + 1)
 
 
+def test_labelled_classes_gain() -> None:
+    x = RNG.normal(size=(2, 3, 1, 2))
+    labels = np.array([[0, 2], [1, 255]])
+    y = run("BiasChannel", "bias_channel_param { bg_bias: 5 fg_bias: 6 ignore_label: 255 }", x,
+            labels)
+    np.testing.assert_allclose((y - x)[:, :, 0, 0], [[5, 0, 6], [0, 6, 0]])
+    text = "bias_channel_param { bg_bias: 5 fg_bias: 6 ignore_label: 255 label_type: PIXEL }"
+    y = run("BiasChannel", text, x, np.array([[[[0, 2]]], [[[1, 255]]]]))
+    np.testing.assert_allclose((y - x)[:, :, 0].transpose(0, 2, 1).reshape(4, 3),
+                               [[5, 0, 0], [0, 0, 6], [0, 6, 0], [0, 0, 0]], atol=1e-12)
+    with pytest.raises(ValueError, match="not one of 3 classes"):
+        run("BiasChannel", "", x, labels)
+
+
 def test_contrastive_loss() -> None:
     a, b = RNG.normal(size=(2, 4, 3))
     alike = np.array([1, 0, 1, 0])

@@ -9,6 +9,7 @@ import random
 import re
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,28 @@ net_param { input: "x" input_shape { dim: 1 dim: 2 dim: 3 dim: 3 }
             layer { name: "c" type: "Convolution" bottom: "x" top: "c"
                     convolution_param { num_output: 2 kernel_size: 3 pad: 1 } }
             layer { name: "l" type: "EuclideanLoss" bottom: "c" bottom: "x" } }
+"""
+OLD_FORM = """
+name: "old" input: "x" input_dim: 1 input_dim: 2 input_dim: 9 input_dim: 9 force_backward: true
+layers { layer { name: "p" type: "padding" pad: 2 } bottom: "x" top: "p" }
+layers { layer { name: "o" type: "conv" num_output: 3 kernelsize: 5 blobs_lr: 1. } bottom: "p"
+         top: "o" }
+layers { name: "c" type: CONVOLUTION bottom: "x" top: "c" blobs_lr: 1 blobs_lr: 2 weight_decay: 1
+         convolution_param { num_output: 3 kernel_size: 3 hole: 2 pad: 2 } strict_dim: false }
+layers { name: "n" type: BN bottom: "c" top: "c" bn_param { scale_filler { value: 1 } bn_mode:
+         LEARN } }
+layers { name: "q" type: POOLING bottom: "c" top: "q" top: "m" pooling_param { kernel_size: 2
+         stride: 2 } }
+layers { name: "u" type: UNPOOLING bottom: "q" bottom: "m" top: "u"
+         unpooling_param { kernel_size: 2 stride: 2 unpool_size: 9 } }
+layers { name: "d" type: PADDING bottom: "u" top: "d" padding_param { pad_beg: -1 pad_end: -1 } }
+layers { name: "z" type: CROP bottom: "u" bottom: "d" top: "z" }
+layers { name: "i" type: INTERP bottom: "d" top: "i" interp_param { zoom_factor: 2 shrink_factor:
+         1 } }
+layers { name: "r" type: RELU bottom: "i" top: "i" include: { phase: TRAIN } }
+layers { name: "f" type: INNER_PRODUCT bottom: "i" top: "f" param: "w" blob_share_mode: PERMISSIVE
+         inner_product_param { num_output: 2 } }
+layers { name: "l" type: EUCLIDEAN_LOSS bottom: "f" bottom: "f" top: "l" loss_weight: 0.5 }
 """
 
 
@@ -101,6 +124,23 @@ def test_descriptions(count: int) -> None:
             refused += 1
             assert "line" in str(error)
     assert refused > count / 5
+
+
+@pytest.mark.parametrize("count", amount(10_000))
+def test_old_descriptions(count: int) -> None:
+    """Networks in the old form and with forks' layers: built from the mutant, and some run."""
+    built = 0
+    for text in runnable(OLD_FORM, count):
+        try:
+            net = Net(text, phase="TRAIN", crop="aligned")
+        except (FormatError, FileNotFoundError):
+            continue
+        built += 1
+        if built % 20 == 0:
+            with np.errstate(all="ignore"), suppress(ValueError):  # as of a mask that points beyond
+                net.forward()
+                net.backward()
+    assert built > count / 50
 
 
 @pytest.mark.parametrize("count", amount(SLOW // 2))

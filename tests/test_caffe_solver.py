@@ -163,7 +163,7 @@ def test_the_old_name_of_the_type() -> None:
         ('base_lr: 1 lr_policy: "fixed" type: "RMSProp"', "without rms_decay: .* 0.99 in"),
         ('base_lr: 1 lr_policy: "fixed" regularization_type: "L3"', "expected L1 or L2"),
         ('base_lr: 1 lr_policy: "fixed" snapshot: 5', "snapshot_prefix"),
-        ('base_lr: 1 lr_policy: "fixed" snapshot_format: HDF5', "BINARYPROTO"),
+        ('base_lr: 1 lr_policy: "fixed" snapshot_diff: true', "without diffs"),
         ('base_lr: 1 lr_police: "fixed"', "no field 'lr_police'; did you mean lr_policy"),
         ('base_lr: 1 lr_policy: "fixed" test_iter: 3 test_interval: 1',
          "test_iter 0: there is no test net"),

@@ -125,7 +125,6 @@ def test_files_of_another_kind_are_called_by_their_name(tmp_path: Path) -> None:
     for data, message in (
         (b"\x89HDF\r\n\x1a\n" + bytes(99), "got an HDF5 file"),
         (b"PK\x03\x04" + bytes(99), "got a zip archive"),
-        (field(100, field(7, SHAPE + number(10, 2) + field(12, bytes(12)))), "arrays in raw_data"),
     ):
         with pytest.raises(FormatError, match=message):
             read_caffemodel(save(tmp_path / "weights.caffemodel.h5", data))

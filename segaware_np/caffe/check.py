@@ -25,6 +25,7 @@ _VARIABLES = (  # what a variable without a value is assumed to be, by a word in
     ("DILATION", "1"), ("PAD", "1"), ("MASK", "3"), ("HALF", "161"), ("CROP", "321"),
     ("LABELS", "21"), ("CLASSES", "21"),
 )
+_RANDOM = ("gaussian", "msra", "uniform", "xavier")  # fillers
 _FORESEEN = (ValueError, TypeError, OSError, ImportError, MemoryError, FloatingPointError)
 
 
@@ -127,10 +128,8 @@ def check(
     "text, line 1: layer 'y' (ReLU): expected 1 tops, got 0"
     """
     text, _ = read_text(path)
-    given, notes = dict(variables or {}), []
-    for name in unknown_variables(text, given):
-        given[name] = _assumed(name)
-        notes.append(f"{name}={given[name]}")
+    given = known_variables(text, variables)
+    notes = [f"{name}={given[name]}" for name in given if name not in (variables or {})]
     try:
         spec = describe(path, "NetParameter", given)
     except FormatError as error:
@@ -138,6 +137,12 @@ def check(
     runs = [_run(spec, phase, stages, crop) for phase, stages in _states(spec)]
     runs[0].notes[:0] = notes
     return Report(str(path), runs)
+
+
+def known_variables(text: str, variables: Mapping[str, object] | None = None) -> dict[str, object]:
+    """Values for all ``${NAME}`` of a text: those given, others assumed."""
+    given = dict(variables or {})
+    return given | {name: _assumed(name) for name in unknown_variables(text, given)}
 
 
 def summary(reports: list[Report]) -> list[str]:
@@ -156,17 +161,29 @@ def summary(reports: list[Report]) -> list[str]:
 
 
 def _states(spec: Message) -> list[tuple[str, tuple[str, ...]]]:
-    """The phases to run, and the stages that layers ask for in each."""
-    rules = [rule for layer in spec.layer for rule in (*layer.include, *layer.exclude)]
-    phases = [p for p in ("TRAIN", "TEST") if any("phase" in r and r.phase == p for r in rules)]
+    """The phases to run, and the stages that layers ask for in each.
+
+    Those that the data layers are for; if they are for all, those of other rules, and of a loss.
+    """
+    rules = _rules(spec.layer)
+    phases = _phases(_rules(layer for layer in spec.layer if not layer.bottom))
     if not phases:
         kinds = [layer_class(layer) for layer in spec.layer]
         losses = any(kind is not None and kind.loss for kind in kinds)
         weighted = any(any(layer.loss_weight) for layer in spec.layer)
-        phases = ["TRAIN" if losses or weighted else "TEST"]
+        named = {*_phases(rules), *(["TRAIN"] if losses or weighted else [])}
+        phases = sorted(named, reverse=True) or ["TEST"]
     stages = {phase: _distinct(stage for rule in rules for stage in rule.stage
                                if rule.phase == phase or "phase" not in rule) for phase in phases}
     return [(phase, tuple(stages[phase])) for phase in phases]
+
+
+def _rules(layers: Iterable[Message]) -> list[Message]:
+    return [rule for layer in layers for rule in (*layer.include, *layer.exclude)]
+
+
+def _phases(rules: list[Message]) -> list[str]:
+    return [p for p in ("TRAIN", "TEST") if any("phase" in r and r.phase == p for r in rules)]
 
 
 def _run(spec: Message, phase: str, stages: tuple[str, ...], crop: str | None) -> Run:
@@ -190,6 +207,7 @@ def _build(spec: Message, state: Message, run: Run, crop: str | None) -> Net | N
     except FormatError as error:
         run.failed, run.error = "build", str(error)
         return None
+    spec = _unfilled(spec)
     for frame in found:
         for reading in (crop,) if crop else (None, "aligned", "zero"):
             ready = stand_in(spec, state, frame)
@@ -206,6 +224,19 @@ def _build(spec: Message, state: Message, run: Run, crop: str | None) -> Net | N
             _fill(net, ready.kinds, frame.size)
             return net
     return None
+
+
+def _unfilled(spec: Message) -> Message:
+    """The description without the fillers of weights that are drawn here faster."""
+    return spec.replaced(layer=[_without_fillers(layer) for layer in spec.layer] or None)
+
+
+def _without_fillers(layer: Message) -> Message:
+    kept = {}
+    for name in ("convolution_param", "inner_product_param"):
+        if name in layer and getattr(layer, name).weight_filler.type in _RANDOM:
+            kept[name] = getattr(layer, name).replaced(weight_filler=None)
+    return layer.replaced(**kept)
 
 
 def _fill(net: Net, kinds: Mapping[str, str], size: tuple[int, int]) -> None:

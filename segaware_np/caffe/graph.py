@@ -20,8 +20,8 @@ from segaware_np.caffe.layers.python import find
 _REFUSED = {
     "MatRead": "load the array yourself and feed it as an input",
     "HDF5Output": "take the array from net.blobs[name].data after forward and save it with h5py",
-    "MultiStageMeanfield": "use NormConvMeanfield",
-    "WindowData": "use ImageData, ImageSegData or HDF5Data, or feed the blobs",
+    "DenseCRF": "take the scores before it, and refine them with segaware_np.crf",
+    "MultiStageMeanfield": "take the scores before it, and refine them with segaware_np.crf",
     "FourImageData": "use ImageSegData, or feed the blobs",
 }
 
@@ -84,7 +84,6 @@ def build(net: Message, state: Message, context: Context) -> Graph:
     for name, shape in _declared_inputs(net):
         graph.inputs[name] = shape
         graph.add_slot(name)
-    context.edges = _edges(net)
     for spec in net.layer:
         if not included(spec, state):
             continue
@@ -99,14 +98,6 @@ def build(net: Message, state: Message, context: Context) -> Graph:
     if not graph.names:
         raise net.error("the network has no layers")
     return graph
-
-
-def _edges(net: Message) -> str | None:
-    """Whose Caffe a network reads maps of edges with: HED's crops have no parameters."""
-    if not any(spec.type == "ImageLabelmapData" for spec in net.layer):
-        return None
-    bare = any(spec.type == "Crop" and "crop_param" not in spec for spec in net.layer)
-    return "HED" if bare else "RCF"
 
 
 def _declared_inputs(net: Message) -> list[tuple[str, Shape]]:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segaware_np import optim, policies
+from segaware_np.caffe.formats import hdf5
 from segaware_np.caffe.formats.schema import Message
 from segaware_np.caffe.formats.wire import SolverState, read_solverstate, write_solverstate
 from segaware_np.caffe.net import Net, describe
@@ -190,14 +191,18 @@ class Solver:
         return total
 
     def snapshot(self, path: str | os.PathLike[str]) -> Path:
-        """Write ``PATH.caffemodel`` and ``PATH.solverstate``; return the latter's name."""
+        """Write ``PATH.caffemodel`` and ``PATH.solverstate``; return the latter's name.
+
+        With ``snapshot_format: HDF5`` they end in ``.h5``.
+        """
         base = _base(path)
-        model, state = _with(base, ".caffemodel"), _with(base, ".solverstate")
+        model, state = (_with(base, suffix) for suffix in self._suffixes)
         self.net.save(model)
         extra = {"solver": self._kind, "net": self.net.state(), "loss": self.loss,
                  "losses": list(self._losses)}
         passed = sum(step < self.iteration for step in self.param.stepvalue)
-        write_solverstate(
+        write = hdf5.write_state if state.suffix == hdf5.SUFFIX else write_solverstate
+        write(
             state, SolverState(self.iteration, str(model), self._history(), passed, extra)
         )
         if str(base) == str(_base(self._snapshot_name(self.iteration))):
@@ -221,13 +226,15 @@ class Solver:
             If it is the state of another solver or network. After any error nothing is changed.
         """
         base = _base(path)
-        state = read_solverstate(_with(base, ".solverstate"))
+        of_hdf5 = Path(path).suffix == hdf5.SUFFIX or self.param.snapshot_format == "HDF5"
+        end = hdf5.SUFFIX if of_hdf5 and Path(path).suffix != ".solverstate" else ""
+        state = (hdf5.read_state if end else read_solverstate)(_with(base, ".solverstate" + end))
         if state.extra.get("solver", self._kind) != self._kind:
             raise ValueError(f"{path}: a state of {state.extra['solver']}, this is {self._kind}")
         if state.iteration < 0:
             raise FormatError(f"{path}: damaged, at iteration {state.iteration}")
         history, run = self._read_history(state, path), _read_run(state.extra, path)
-        model = _with(base, ".caffemodel")
+        model = _with(base, ".caffemodel" + end)
         self.net.copy_from(model if model.exists() or not state.learned_net else state.learned_net,
                            complete=True)
         # Nothing below can fail: all or nothing is restored.
@@ -244,13 +251,18 @@ class Solver:
     def _kind(self) -> str:
         return type(self._optimizer).__name__
 
+    @property
+    def _suffixes(self) -> tuple[str, str]:
+        end = hdf5.SUFFIX if self.param.snapshot_format == "HDF5" else ""
+        return ".caffemodel" + end, ".solverstate" + end
+
     def _snapshot_name(self, iteration: int) -> str:
         return f"{self.param.snapshot_prefix}_iter_{iteration}"
 
     def _try_snapshot(self, iteration: int) -> None:
         """Refuse a prefix under which nothing can be written, while nothing is lost by it."""
         try:
-            for suffix in (".caffemodel", ".solverstate"):
+            for suffix in self._suffixes:
                 check_writable(self._snapshot_name(iteration) + suffix)
         except (OSError, FormatError) as error:
             prefix = self.param.snapshot_prefix
@@ -385,8 +397,8 @@ def _check(param: Message) -> None:
                           f"got {param.regularization_type!r}")
     if param.snapshot and not param.snapshot_prefix:
         raise param.error("snapshot needs a snapshot_prefix")
-    if param.snapshot_format != "BINARYPROTO" or param.snapshot_diff:
-        raise param.error("snapshots are BINARYPROTO files without diffs")
+    if param.snapshot_diff:
+        raise param.error("snapshots are files without diffs")
     least = {"iter_size": 1, "average_loss": 1, "test_interval": 0, "snapshot": 0, "display": 0,
              "max_iter": 0}
     for field, bound in least.items():
@@ -441,6 +453,7 @@ def _optimizer(param: Message, net: Net) -> optim.Optimizer:
 
 def _base(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
+    path = path.with_suffix("") if path.suffix == hdf5.SUFFIX else path
     return path.with_suffix("") if path.suffix in (".solverstate", ".caffemodel") else path
 
 

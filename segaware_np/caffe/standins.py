@@ -20,7 +20,8 @@ from segaware_np.caffe.layers.data import Declared, Input, Source
 _BATCH = 2  # samples, unless fewer are declared
 _STEP = 32  # most networks halve their image five times
 _CELLS = (2, 4, 5, 7, 10, 12, 14, 16, 20, 24)  # sides of small images, in steps, without the rest
-_UNDECLARED = ((28, 28), (64, 64), (128, 128), (224, 224), (360, 480), (512, 512))
+_UNDECLARED = ((28, 28), (64, 64), (65, 65), (128, 128), (224, 224), (321, 321), (360, 480),
+               (512, 512))  # MNIST's and CamVid's among them
 _CHANNELS = (3, 1, 2)
 
 
@@ -31,11 +32,14 @@ class Frame(NamedTuple):
     size: tuple[int, int]
     channels: int
     batch: int | None = _BATCH  # the most; None for what is declared
+    maps: bool = False  # whether labels of images or pixels are those of pixels
 
     def shape(self, declared: Declared) -> Shape:
         """The shape of a top."""
         first, *rest = declared.shape
         n = first if self.batch is None else min(first or 1, self.batch)
+        if declared.kind == "targets" and self.maps:
+            return (n or 1, 1, *self.size)
         if len(rest) != 3 or declared.kind == "size":
             return (n or 1, *(side or 1 for side in rest))
         sides = (self._side(side, axis) for axis, side in enumerate(rest[1:]))
@@ -68,8 +72,10 @@ def frames(spec: Message, state: Message) -> Iterator[Frame]:
     if full is not None:
         sizes = [size for cells in _CELLS if (size := _small(full, cells)) < full] + [full]
     channels = _CHANNELS if any(shape[1] is None for shape in images) else (3,)
-    for size in sizes:
-        yield from (Frame(full, size, count) for count in channels)
+    targets = any(top.kind == "targets" for top in tops)
+    for maps in (False, True)[: 1 + targets]:
+        for size in sizes:
+            yield from (Frame(full, size, count, maps=maps) for count in channels)
     if full is not None:
         yield Frame(full, full, 3, None)
 
@@ -101,7 +107,7 @@ def draw(name: str, shape: Shape, kind: str, size: tuple[int, int], rng: np.rand
     """Return an array for an input: of labels 0 and 1, of the size of images, else of noise."""
     if kind == "size":
         return np.broadcast_to(np.array(size, float), shape)
-    if kind == "labels" or _is_label(name):
+    if kind in ("labels", "targets") or _is_label(name):
         return rng.integers(0, 2, shape)
     return rng.standard_normal(shape, np.float32)
 

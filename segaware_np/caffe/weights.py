@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from segaware_np.caffe.blobs import ParameterBlob, Shape
+from segaware_np.caffe.formats import hdf5
 from segaware_np.caffe.formats.wire import LayerWeights, read_caffemodel, write_caffemodel
 from segaware_np.caffe.graph import Step
 from segaware_np.caffe.layers.base import Context, Layer
@@ -51,6 +52,8 @@ def read_layers(path: str | os.PathLike[str]) -> list[LayerWeights]:
 
     Raises FileNotFoundError if it is missing, FormatError if it is damaged or of another kind.
     """
+    if Path(path).suffix == hdf5.SUFFIX:
+        return hdf5.read_weights(path)
     if Path(path).suffix not in _ARRAYS:
         return read_caffemodel(path)
     arrays, metadata = load_arrays(path)
@@ -73,6 +76,9 @@ def write_layers(
     path: str | os.PathLike[str], layers: Sequence[LayerWeights], name: str = ""
 ) -> None:
     """Write parameters to a file of the kind that its suffix names; it appears whole or not."""
+    if Path(path).suffix == hdf5.SUFFIX:
+        hdf5.write_weights(path, layers)
+        return
     if Path(path).suffix not in _ARRAYS:
         write_caffemodel(path, layers, name)
         return

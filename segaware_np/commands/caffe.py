@@ -28,8 +28,8 @@ from segaware_np.data import RGB_MEAN
 from segaware_np.files import atomic_write, check_writable, read_text
 from segaware_np.images import read_image, write_labels
 
-_SUFFIXES = (".caffemodel", ".npz", ".safetensors")
-_WEIGHTS = "a .caffemodel, .npz or .safetensors file"
+_SUFFIXES = (".caffemodel", ".h5", ".npz", ".safetensors")
+_WEIGHTS = "a .caffemodel, .h5, .npz or .safetensors file"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -110,9 +110,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     command.add_argument("target", metavar="TO", help="file to write")
 
     command = _command(
-        commands, convert, "turn a caffemodel into .npz or .safetensors, or back",
+        commands, convert, "turn a caffemodel into .npz, .safetensors or .h5, or back",
         "Weights from one kind of file into another, by the files' suffixes: "
-        ".caffemodel, .npz, .safetensors. Arrays are named LAYER/NUMBER.",
+        ".caffemodel, .h5, .npz, .safetensors. Arrays are named LAYER/NUMBER.",
     )
     command.add_argument("source", metavar="FROM", help="file to read")
     command.add_argument("target", metavar="TO", help="file to write")

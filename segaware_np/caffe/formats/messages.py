@@ -51,6 +51,7 @@ LayerParameter
   argmax_param ArgMaxParameter
   batch_norm_param BatchNormParameter
   bn_param BNParameter
+  bias_channel_param BiasChannelParameter
   bias_param BiasParameter
   channel_reduce_param ChannelReduceParameter
   concat_param ConcatParameter
@@ -100,16 +101,17 @@ LayerParameter
   tanh_param EngineParameter
   threshold_param ThresholdParameter
   tile_param TileParameter
+  window_data_param WindowDataParameter
   unpooling_param UnpoolingParameter
   upsample_param UpsampleParameter
   two_image_data_param TwoImageDataParameter
+  densecrf_param raw
   embed_param raw
   four_image_data_param raw
   hdf5_output_param raw
   mat_read_param raw
   multi_stage_meanfield_param raw
   spp_param raw
-  window_data_param raw
 TransformationParameter
   scale float 1
   mirror bool
@@ -149,6 +151,11 @@ BNParameter
   eps float 1e-5
   frozen bool
   engine DEFAULT|CAFFE|CUDNN
+BiasChannelParameter
+  bg_bias float 1
+  fg_bias float 2
+  ignore_label int*
+  label_type IMAGE|PIXEL
 BiasParameter
   axis int 1
   num_axes int 1
@@ -434,6 +441,20 @@ UpsampleParameter
   pad_out_w bool
   upsample_h uint
   upsample_w uint
+WindowDataParameter
+  source str
+  scale float 1
+  mean_file str
+  batch_size uint
+  crop_size uint
+  mirror bool
+  fg_threshold float 0.5
+  bg_threshold float 0.5
+  fg_fraction float 0.25
+  context_pad uint
+  crop_mode str warp
+  cache_images bool
+  root_folder str
 SolverParameter
   net str
   net_param NetParameter

@@ -24,6 +24,7 @@ from segaware_np.decoding import decode_stream
 from segaware_np.files import FormatError, atomic_write, check_file, remove_leftovers
 
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
+_RAW = {0: "<f8", 1: "<f4", 2: "<f2"}  # what NVIDIA's Caffe calls double, float and float16
 _MAX_AXES = 32  # as Caffe's
 _OTHERS = {  # by their first bytes
     b"\x89HDF\r\n\x1a\n": "an HDF5 file (snapshot_format: BINARYPROTO makes the other kind)",
@@ -180,6 +181,7 @@ def _read_blob(data: memoryview, path: str | os.PathLike[str]) -> np.ndarray:
     old = {}  # num, channels, height, width
     shape: list[int] | None = None
     pieces: dict[str, list[memoryview | bytearray]] = {"<f4": [], "<f8": []}
+    raw_kind, raw_data = 0, None  # of NVIDIA's Caffe
     for number, value in _fields(data, path):
         if number in (1, 2, 3, 4):
             old[number] = _int(value, path)
@@ -187,11 +189,14 @@ def _read_blob(data: memoryview, path: str | os.PathLike[str]) -> np.ndarray:
             shape = _read_shape(_message(value, path), path)
         elif number in (5, 8):
             _collect(pieces["<f4" if number == 5 else "<f8"], value, 4 if number == 5 else 8)
+        elif number == 10:
+            raw_kind = _int(value, path)
         elif number == 12:
-            raise FormatError(f"{path}: arrays in raw_data, as NVIDIA's Caffe writes them, are not "
-                              "read: store them as data or double_data")
+            raw_data = _message(value, path)
     if shape is None and old:
         shape = [old.get(number, 0) for number in (1, 2, 3, 4)]
+    if raw_data is not None:
+        return _raw(raw_data, raw_kind, shape, path)
     if not any(map(len, (*pieces["<f4"], *pieces["<f8"]))) and not math.prod(shape or [0]):
         return np.zeros(0, np.float32)  # a layer that keeps nothing
     if bool(pieces["<f4"]) == bool(pieces["<f8"]):
@@ -206,6 +211,22 @@ def _read_blob(data: memoryview, path: str | os.PathLike[str]) -> np.ndarray:
     if any(d < 0 for d in shape) or math.prod(shape) != array.size:
         raise FormatError(f"{path}: {array.size} numbers do not make an array of shape {shape}")
     return array.reshape(shape).astype(array.dtype.newbyteorder("="))
+
+
+def _raw(
+    data: memoryview, kind: int, shape: list[int] | None, path: str | os.PathLike[str]
+) -> np.ndarray:
+    """An array as NVIDIA's Caffe stores it, in double, single or half precision."""
+    if kind not in _RAW:
+        raise FormatError(f"{path}: raw_data of type {kind}; expected one of "
+                          f"{', '.join(_RAW.values())}")
+    if len(data) % int(_RAW[kind][-1]):
+        raise FormatError(f"{path}: an array is cut off in the middle of a number")
+    array = np.frombuffer(data, _RAW[kind])
+    shape = [array.size] if shape is None else shape
+    if any(d < 0 for d in shape) or math.prod(shape) != array.size:
+        raise FormatError(f"{path}: {array.size} numbers do not make an array of shape {shape}")
+    return array.reshape(shape).astype(np.float64 if kind == 0 else np.float32)
 
 
 def _collect(pieces: list[memoryview | bytearray], value: Value, size: int) -> None:

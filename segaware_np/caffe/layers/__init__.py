@@ -16,6 +16,7 @@ from segaware_np.caffe.layers import (  # noqa: F401  (they register their layer
     sinks,
     unpooling,
     windowed,
+    windows,
 )
 from segaware_np.caffe.layers.base import TYPES
 

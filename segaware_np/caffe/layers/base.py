@@ -27,6 +27,7 @@ Grads = Sequence[Array | None]
 
 TYPES: dict[str, type[Layer]] = {}
 _LOG = logging.getLogger("segaware_np.caffe")
+_NOISE = (1 << 20) - 3  # numbers that are drawn before they repeat
 MAX_TAPS = 1 << 16  # pixels of a window
 MAX_COUNT = 1 << 31  # numbers of a blob, as in Caffe
 
@@ -42,7 +43,6 @@ class Context:
     passes: int = 0  # forward passes done: with the seed, the whole random state
     output: str | os.PathLike[str] | None = None  # the folder that sinks write to
     notes: list[str] = field(default_factory=list)  # how what is open to doubt was read
-    edges: str | None = None  # of a network of edges: whose Caffe it is for, HED's or RCF's
 
     def rng(self, *keys: int) -> np.random.Generator:
         """Random numbers that depend on nothing but the seed and the keys."""
@@ -125,9 +125,10 @@ class Layer:
         """Draw the parameters that are all zero, with the spread that keeps that of entries."""
         for blob in self.params:
             fan_in = blob.data.size // max(blob.data.shape[:1] or (1,))
-            if blob.wanted and blob.data.ndim > 1 and fan_in and not blob.data.any():
-                noise = rng.standard_normal(blob.data.shape, np.float32)
-                blob.data[...] = noise * np.float32((2 / fan_in) ** 0.5)
+            if blob.data.ndim > 1 and fan_in and not blob.data.any():
+                noise = rng.standard_normal(min(blob.data.size, _NOISE), np.float32)
+                values = np.resize(noise * np.float32((2 / fan_in) ** 0.5), blob.data.shape)
+                blob.data[...] = self.context.xp.asarray(values)
 
     def error(self, message: str) -> FormatError:
         """Return an error that names the layer and its line."""

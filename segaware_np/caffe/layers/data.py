@@ -30,8 +30,9 @@ class Declared(NamedTuple):
     ----------
     shape : tuple of int or None
         None for what only the data would tell.
-    kind : {"image", "labels", "size"}
-        What it holds: ``size`` the heights and widths of pictures.
+    kind : {"image", "labels", "targets", "size"}
+        What it holds: ``size`` the heights and widths of pictures, ``targets`` labels of images or
+        of pixels, which only the data would tell.
     """
 
     shape: tuple[int | None, ...]
@@ -130,7 +131,7 @@ class HDF5Data(Source):
     def declared(cls, spec: Message) -> list[Declared]:
         """Rows are told by nothing but the file: images, and numbers where a top is a label."""
         n = max(spec.hdf5_data_param.batch_size, 1)
-        return [Declared((n,), "labels") if "label" in top else Declared((n, None, None, None))
+        return [Declared((n,), "targets") if "label" in top else Declared((n, None, None, None))
                 for top in spec.top]
 
     def _read(self) -> list[np.ndarray]:

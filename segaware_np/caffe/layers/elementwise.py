@@ -11,7 +11,7 @@ from segaware_np import ops
 from segaware_np.caffe.blobs import Shape
 from segaware_np.caffe.layers.base import Declaration, Grads, Layer, layer_type
 from segaware_np.ops.scale import scale_backward, scale_forward
-from segaware_np.xp import Array
+from segaware_np.xp import Array, array_module
 
 
 @layer_type("Eltwise")
@@ -158,3 +158,46 @@ class Bias(Scale):
     def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
         dx, _, dbias = scale_backward(dtops[0], cache, {"x", "bias"})
         return ([dx], [dbias]) if self.bias else ([dx, dbias], [])
+
+
+@layer_type("BiasChannel")
+class BiasChannel(Layer):
+    """DeepLab's help for labelled classes: their scores gain ``fg_bias``, class 0 ``bg_bias``.
+
+    The second bottom holds the labels of an image, (N, K, 1, 1), and their classes gain in all
+    pixels; with ``label_type: PIXEL`` one for each pixel, (N, 1, H, W), whose class gains there.
+    """
+
+    bottoms = (2, 2)
+
+    def configure(self) -> None:
+        self.param = self.spec.bias_channel_param
+        if min(self.param.bg_bias, self.param.fg_bias) < 0:
+            raise self.error("bg_bias and fg_bias: expected at least 0")
+        self.pixels = self.param.label_type == "PIXEL"
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        n, _, h, w = self.image(bottoms[0])
+        labels = bottoms[1]
+        fits = labels == (n, 1, h, w) if self.pixels else (
+            len(labels) > 1 and labels[0] == n and all(side == 1 for side in labels[2:]))
+        if not fits:
+            raise self.error(f"labels {labels} do not match scores {bottoms[0]}")
+        return [bottoms[0]]
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        x, xp = bottoms[0], array_module(*bottoms)
+        labels, classes = bottoms[1].real.astype(np.int64), x.shape[1]
+        valid = ~xp.isin(labels, xp.asarray([-1, *self.param.ignore_label]))
+        if not bool((~valid | ((labels >= 0) & (labels < classes))).all()):
+            raise ValueError(f"layer {self.name!r}: a label is not one of {classes} classes")
+        bias = xp.where(labels == 0, self.param.bg_bias, self.param.fg_bias) * valid
+        if self.pixels:
+            chosen = xp.arange(classes).reshape(1, -1, 1, 1) == labels
+            return [x + (chosen * bias).astype(x.dtype)], None
+        chosen = xp.arange(classes) == labels.reshape(len(x), -1, 1)
+        gain = (chosen * bias.reshape(len(x), -1, 1)).sum(1)
+        return [x + gain.astype(x.dtype).reshape(len(x), classes, 1, 1)], None
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        return [dtops[0], None], []

@@ -108,7 +108,7 @@ class ImageList(Source):
         if labels is None:
             raise self.error(f"{self.param.source}: expected lines 'image label'")
         if self.stretched[0]:
-            image, labels = _stretch(image, labels, self.stretched)
+            image, labels = stretch(image, labels, self.stretched)
         if not self.param.is_color:
             grey = np.rint(image @ np.array(_GREY)).astype(np.uint8)
             image = np.repeat(grey[..., None], 3, axis=2)
@@ -232,17 +232,14 @@ class ImageLabelmapData(ImageSegData):
 
     def configure(self) -> None:
         super().configure()
-        self.note("edges are rounded to 0 or 1, as HED's, whose crops have no crop_param"
-                  if self.context.edges == "HED" else
-                  "edges are grey values / 255, as RCF's; HED's Caffe rounds them to 0 or 1")
+        self.note("edges are grey values / 255, as RCF's; HED's Caffe rounds them to 0 or 1")
 
     def read_list(self) -> Any:
         return PairList(self.param.source, self.param.root_folder or None)
 
     def batch(self, number: int) -> list[np.ndarray]:
         images, labels = super().batch(number)
-        edges = labels / 255
-        return [images, np.rint(edges) if self.context.edges == "HED" else edges]
+        return [images, labels / 255]
 
 
 @layer_type("DenseImageData")
@@ -424,7 +421,7 @@ def _centre(array: np.ndarray, crop: int) -> np.ndarray:
     return array[top : top + crop, left : left + crop] if crop else array
 
 
-def _stretch(
+def stretch(
     image: np.ndarray, labels: np.ndarray, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Resize: the image bilinearly, its labels to the nearest; pixel centres at half integers."""

@@ -11,6 +11,7 @@ import numpy as np
 from segaware_np.caffe.blobs import Shape
 from segaware_np.caffe.formats.schema import Message
 from segaware_np.caffe.layers.base import Grads, Layer
+from segaware_np.caffe.layers.data import Declared, Source
 from segaware_np.files import FormatError
 from segaware_np.xp import Array, host
 
@@ -158,7 +159,7 @@ def find(spec: Message) -> type[Layer]:
     param = spec.python_param
     cls = REGISTERED.get((param.module, param.layer))
     if cls is None:
-        return Unregistered
+        return Unregistered if spec.bottom else UnregisteredData
     if issubclass(cls, Layer):
         return cls
     return type(cls.__name__, (Adapter,), {"python": cls})
@@ -185,6 +186,22 @@ class Unregistered(Layer):
     """A layer whose code nobody has registered."""
 
     bottoms, tops = (0, 1000), (0, 1000)
+
+    def configure(self) -> None:
+        raise missing(self.spec)
+
+
+class UnregisteredData(Source):
+    """Such a layer without bottoms: what it would read is taken for an image and maps of labels."""
+
+    @classmethod
+    def source(cls, spec: Message) -> str:
+        return f"{spec.python_param.module}.{spec.python_param.layer} is not registered"
+
+    @classmethod
+    def declared(cls, spec: Message) -> list[Declared]:
+        maps = [Declared((1, 1, None, None), "labels")] * len(spec.top)
+        return [Declared((1, 3, None, None)), *maps][: len(spec.top)]
 
     def configure(self) -> None:
         raise missing(self.spec)
