@@ -23,6 +23,7 @@ constexpr int PAD = 8;       // after each row in shared memory: keeps its banks
 
 // ---- the product of one STEP, by every thread for itself -------------------------------
 template <typename A, int TILE_O> struct Threads {
+  static constexpr int TILE = TILE_O;
   static constexpr int OUTPUTS = 8;                   // outputs of a thread
   static constexpr int ROWS = TILE_O / OUTPUTS;       // threads down a tile
   static constexpr int COLS = TILE_P / ROWS;          // threads across it
@@ -32,12 +33,16 @@ template <typename A, int TILE_O> struct Threads {
   // The widest tile has no registers left for the factors of all STEP rows at once.
   static constexpr int UNROLLED = WINDOWS == 8 ? STEP / 2 : STEP;
 
-  // What lies in shared memory: a word for so many channels, made of their factors.
+  // What lies in shared memory: words, each made of one or more channels.
   typedef A Word;
   static constexpr int CHANNELS = 1;
-  template <typename Function> __device__ static Word bring(Function factor) {
-    return factor(0);
+  template <typename T> __device__ static Word weight(const T (&values)[1]) {
+    return widen(values[0]);
   }
+  template <typename T> __device__ static Word product(T factor, const T* values) {
+    return widen(factor) * widen(values[0]);
+  }
+  template <typename T> __device__ static Word value(const T* values) { return widen(values[0]); }
 
   A sum[OUTPUTS][WINDOWS] = {};
 
@@ -89,6 +94,7 @@ __device__ __forceinline__ void multiply_together(float (&sum)[4], const Word (&
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
   auto dot = [](Word a, Word b) {
     float sum = 0;
+    if (sizeof(T) == sizeof(Word)) a &= ~0x1fff, b &= ~0x1fff;  // all that TF32 holds
     for (int i = 0; i < sizeof(Word) / sizeof(T); ++i)
       sum += widen(((const T*)&a)[i]) * widen(((const T*)&b)[i]);
     return sum;
@@ -117,24 +123,27 @@ __device__ __forceinline__ void multiply_together(float (&sum)[4], const Word (&
 }
 
 template <typename T> struct TensorCores {
-  static constexpr int TILE_O = 64;
+  static constexpr int TILE_O = 64, TILE = TILE_O;
   static constexpr int DOWN = TILE_O / 16, ACROSS = 4;  // fragments of a warp's 64 x 32 share
 
   typedef ::Word Word;
   static constexpr int CHANNELS = sizeof(Word) / sizeof(T);
-  template <typename Function> __device__ static Word bring(Function factor) {
-    if constexpr (CHANNELS == 2) {
-      const Word low = __half_as_ushort(T(factor(0)));
-      return low | (Word)__half_as_ushort(T(factor(1))) << 16;
-    }
-    const float value = factor(0);
-    Word bits = __float_as_int(value);
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
-#else
-    if (!isnan(value)) bits = (bits + 0x1000) & ~0x1fff;  // to the nearest, ties away from 0
-#endif
-    return bits;
+  // Weights are rounded, once; of columns the instruction takes the first 10 bits.
+  __device__ static Word weight(const T (&values)[CHANNELS]) {
+    Word word = value(values);
+    if (CHANNELS == 1 && !isnan(widen(values[0]))) word += 0x1000;  // half a unit, away from 0
+    return word;
+  }
+  __device__ static Word product(T factor, const T* values) {
+    T products[CHANNELS];
+    for (int i = 0; i < CHANNELS; ++i) products[i] = T(widen(factor) * widen(values[i]));
+    return value(products);
+  }
+  __device__ static Word value(const T* values) {
+    if constexpr (CHANNELS == 2)
+      return __half_as_ushort(values[0]) | (Word)__half_as_ushort(values[1]) << 16;
+    else
+      return __float_as_int(values[0]);
   }
 
   float sum[DOWN][ACROSS][4] = {};
@@ -181,11 +190,9 @@ template <typename T> struct TensorCores {
 // gradient that is not finite would show where the formula does not use it. What comes out of
 // tiles as NaN or infinite is therefore summed again, over what lies inside the image.
 
-// sum_{k,c} weight[k,c] * mask[k,p] * x[c,p+delta_k], of one sample, group and output, whose
-// weights lie `next_offset` and `next_channel` apart.
+// sum_{k,c} weight[c,k] * mask[k,p] * x[c,p+delta_k], of one sample, group and output.
 template <typename T, bool MASKED>
-__device__ Accumulator<T> sum_inside(const T* image, const T* attention, const T* weights,
-                                     Index next_offset, Index next_channel,
+__device__ Accumulator<T> sum_inside(const T* image, const T* attention, const T* weight,
                                      const Window& window, int p, int channels) {
   const Place corner = window.corner(p);
   Accumulator<T> sum = 0;
@@ -196,26 +203,51 @@ __device__ Accumulator<T> sum_inside(const T* image, const T* attention, const T
         MASKED ? widen(attention[(Index)k * window.windows() + p]) : Accumulator<T>(1);
 #pragma unroll 1
     for (int c = 0; q >= 0 && c < channels && !isnan(sum); ++c)
-      sum += widen(weights[k * next_offset + c * next_channel]) *
+      sum += widen(weight[(Index)c * window.size() + k]) *
              (attended * widen(image[(Index)c * window.pixels() + q]));
   }
   return sum;
 }
 
+// ---- weights, arranged once a launch ---------------------------------------------------
+// words (groups, tiles of outputs, offsets k, steps, STEP, TILE_O): what a block wants next lies
+// next, and is 0 beyond the last channel and output. weight (groups * outputs, channels, K).
+template <typename T, typename Product>
+__device__ __forceinline__ void arrange(const T* __restrict__ weight,
+                                        typename Product::Word* __restrict__ words, int size,
+                                        int groups, int channels, int outputs) {
+  constexpr int CHANNELS = Product::CHANNELS, TILE_O = Product::TILE;
+  const int tiles = (outputs + TILE_O - 1) / TILE_O;
+  const int rows = (channels + STEP * CHANNELS - 1) / (STEP * CHANNELS) * STEP;
+  for (Index i = first_item(); i < (Index)groups * tiles * size * rows * TILE_O; i += item_step()) {
+    const int row = i / TILE_O % rows, k = i / TILE_O / rows % size;
+    const int tile = i / TILE_O / rows / size, o = tile % tiles * TILE_O + i % TILE_O;
+    const T* from = weight + ((Index)(tile / tiles) * outputs + o) * channels * size + k;
+    T values[CHANNELS];
+    for (int j = 0; j < CHANNELS; ++j) {
+      const int c = row * CHANNELS + j;
+      values[j] = o < outputs && c < channels ? from[(Index)c * size] : T(0.f);
+    }
+    words[i] = Product::weight(values);
+  }
+}
+
 // ---- the walk along the common axis ------------------------------------------------------
-// x (N, groups*channels, H, W); mask (N, K, Ho, Wo), read if MASKED;
-// weight (groups, K, channels, outputs): transposed, so that a block reads whole lines;
+// x (N, groups*channels, H, W); mask (N, K, Ho, Wo), read if MASKED; words: the weights, arranged;
 // bias (groups*outputs) or null; y (N, groups*outputs, Ho, Wo).
-template <typename T, int TILE_O, bool MASKED, typename Product>
+template <typename T, bool MASKED, typename Product>
 __device__ __forceinline__ void convolve(const T* __restrict__ x, const T* __restrict__ mask,
+                                         const typename Product::Word* __restrict__ words,
                                          const T* __restrict__ weight,
                                          const T* __restrict__ bias, T* __restrict__ y,
                                          const Window& window, Index batch, int groups,
                                          int channels, int outputs) {
   typedef Accumulator<T> A;
   typedef typename Product::Word Word;
-  constexpr int CHANNELS = Product::CHANNELS;
-  constexpr int WEIGHTS = STEP * TILE_O / TILE_P;  // words of weights that a thread brings
+  constexpr int TILE_O = Product::TILE;
+  constexpr int CHANNELS = Product::CHANNELS, BROUGHT = STEP * CHANNELS;  // channels of a step
+  constexpr int WEIGHTS = STEP * TILE_O / TILE_P;  // words of weights that a thread brings:
+  struct alignas(WEIGHTS * sizeof(Word)) Run { Word word[WEIGHTS]; };  // neighbours, in one load
   // Two buffers: one is filled while slower threads still read the other.
   __shared__ __align__(16) Word columns[2][STEP][TILE_P + PAD];
   __shared__ __align__(16) Word weights[2][STEP][TILE_O + PAD];
@@ -223,62 +255,64 @@ __device__ __forceinline__ void convolve(const T* __restrict__ x, const T* __res
   const int thread = threadIdx.x;
   const int windows = window.windows(), size = window.size(), pixels = window.pixels();
   const int tiles_o = (outputs + TILE_O - 1) / TILE_O, tiles_p = (windows + TILE_P - 1) / TILE_P;
-  const int chunks = (channels + STEP * CHANNELS - 1) / (STEP * CHANNELS), steps = size * chunks;
+  const int steps = size * ((channels + BROUGHT - 1) / BROUGHT);
 
   for (Index tile = blockIdx.x; tile < batch * groups * tiles_p * tiles_o; tile += gridDim.x) {
-    const int o0 = tile % tiles_o * TILE_O, p0 = tile / tiles_o % tiles_p * TILE_P;
+    const int tile_o = tile % tiles_o, o0 = tile_o * TILE_O, p0 = tile / tiles_o % tiles_p * TILE_P;
     const Index plane = tile / tiles_o / tiles_p;  // n * groups + group
-    const int group = plane % groups;
-    const T* image = x + plane * channels * pixels;
-    const T* attention = mask + plane / groups * size * windows;
-    const T* matrix = weight + (Index)group * size * channels * outputs;
-
-    // What this thread brings: the column of window p0 + thread, and some weights.
-    const int mine = p0 + thread;
+    const int group = plane % groups, mine = p0 + thread;
     const Place corner = window.corner(mine);
+
+    // Pointers that walk: to this thread's neighbour in the first channel of the next step, its
+    // mask weights, and its share of the weights.
+    const T* image = x + plane * channels * pixels;
+    const T* source = image;
+    const T* attention = MASKED ? mask + plane / groups * size * windows : nullptr;
+    const T* next = MASKED ? attention + mine : nullptr;
+    const Word* some = words + ((Index)group * tiles_o + tile_o) * steps * STEP * TILE_O;
+    const Run* taps = (const Run*)some + thread;
+
+    // What is loaded waits in registers, as it is, until it is stored a step later: to do
+    // anything with it would be to wait for it.
     int row = 0, col = 0, c0 = 0, neighbour = -1;  // the next step's offset and first channel
-    A attended = 1;
-    Word column[STEP], some[WEIGHTS];
+    T attended = T(1.f), column[BROUGHT];
+    Run run;
     auto fetch = [&]() {
-      const int k = row * window.kernel_w + col;
       if (c0 == 0) {
         neighbour = mine < windows ? window.neighbour(corner, row, col) : -1;
-        if (MASKED && neighbour >= 0) attended = widen(attention[(Index)k * windows + mine]);
+        source = image + neighbour;
+        if (MASKED) {
+          attended = neighbour < 0 ? T(0.f) : *next;
+          next += windows;
+        }
+        if (++col == window.kernel_w) { col = 0; ++row; }
       }
+      const int filled = channels - c0;
 #pragma unroll
-      for (int j = 0; j < STEP; ++j)
-        column[j] = Product::bring([&](int i) {
-          const int c = c0 + j * CHANNELS + i;
-          if (neighbour < 0 || c >= channels) return A(0);
-          return attended * widen(image[(Index)c * pixels + neighbour]);
-        });
+      for (int c = 0; c < BROUGHT; ++c)
+        column[c] = neighbour >= 0 && c < filled ? source[(Index)c * pixels] : T(0.f);
+      source += (Index)BROUGHT * pixels;
+      run = *taps;
+      taps += TILE_P;
+      c0 = filled <= BROUGHT ? 0 : c0 + BROUGHT;
+    };
+    auto store = [&](int buffer) {
 #pragma unroll
-      for (int j = 0; j < WEIGHTS; ++j)
-        some[j] = Product::bring([&](int i) {
-          const int at = thread + j * TILE_P, o = o0 + at % TILE_O;
-          const int c = c0 + at / TILE_O * CHANNELS + i;
-          if (o >= outputs || c >= channels) return A(0);
-          return A(widen(matrix[((Index)k * channels + c) * outputs + o]));
-        });
-      c0 += STEP * CHANNELS;
-      if (c0 >= channels) { c0 = 0; ++col; }
-      if (col == window.kernel_w) { col = 0; ++row; }
+      for (int j = 0; j < STEP; ++j) {
+        const T* values = column + j * CHANNELS;
+        columns[buffer][j][thread] =
+            MASKED ? Product::product(attended, values) : Product::value(values);
+      }
+      *(Run*)&weights[buffer][thread * WEIGHTS / TILE_O][thread * WEIGHTS % TILE_O] = run;
     };
 
     Product product;
     if (steps) fetch();
     for (int step = 0; step < steps; ++step) {
-      const int buffer = step % 2;
-#pragma unroll
-      for (int j = 0; j < STEP; ++j) columns[buffer][j][thread] = column[j];
-#pragma unroll
-      for (int j = 0; j < WEIGHTS; ++j) {
-        const int at = thread + j * TILE_P;
-        weights[buffer][at / TILE_O][at % TILE_O] = some[j];
-      }
+      store(step % 2);
       __syncthreads();
       if (step + 1 < steps) fetch();  // on its way while this step is multiplied
-      product.add(weights[buffer], columns[buffer]);
+      product.add(weights[step % 2], columns[step % 2]);
     }
     bool finite = true;
     auto write = [&](int o, int w, auto find) {
@@ -297,9 +331,8 @@ __device__ __forceinline__ void convolve(const T* __restrict__ x, const T* __res
     if (!finite)
       Product::for_each_place([&](int o, int w) {
         write(o, w, [&](int output, int p, A start, T& target) {
-          target = T(start + sum_inside<T, MASKED>(image, attention, matrix + output,
-                                                   (Index)channels * outputs, outputs, window,
-                                                   p, channels));
+          const T* own = weight + (Index)(group * outputs + output) * channels * size;
+          target = T(start + sum_inside<T, MASKED>(image, attention, own, window, p, channels));
         });
       });
     __syncthreads();  // the next tile fills the buffers anew
@@ -307,23 +340,37 @@ __device__ __forceinline__ void convolve(const T* __restrict__ x, const T* __res
 }
 
 // ---- the kernels -------------------------------------------------------------------------
+template <typename T, int TILE_O> struct ProductOf {
+  typedef Threads<Accumulator<T>, TILE_O> Type;
+};
+template <typename T> struct ProductOf<T, 0> { typedef TensorCores<T> Type; };
+
+// TILE_O as the kernel of the convolution has it; 0 stands for tensor cores.
+template <typename T, int TILE_O>
+__global__ void arrange_weights(const T* __restrict__ weight,
+                                typename ProductOf<T, TILE_O>::Type::Word* __restrict__ words,
+                                int size, int groups, int channels, int outputs) {
+  arrange<T, typename ProductOf<T, TILE_O>::Type>(weight, words, size, groups, channels, outputs);
+}
+
 template <typename T, int TILE_O, bool MASKED>
 __global__ void __launch_bounds__(TILE_P)
-convolution(const T* __restrict__ x, const T* __restrict__ mask, const T* __restrict__ weight,
+convolution(const T* __restrict__ x, const T* __restrict__ mask,
+            const Accumulator<T>* __restrict__ words, const T* __restrict__ weight,
             const T* __restrict__ bias, T* __restrict__ y, Window window, Index batch,
             int groups, int channels, int outputs) {
-  convolve<T, TILE_O, MASKED, Threads<Accumulator<T>, TILE_O>>(
-      x, mask, weight, bias, y, window, batch, groups, channels, outputs);
+  convolve<T, MASKED, Threads<Accumulator<T>, TILE_O>>(
+      x, mask, words, weight, bias, y, window, batch, groups, channels, outputs);
 }
 
 template <typename T, bool MASKED>
 __global__ void __launch_bounds__(TILE_P)
 convolution_tensor_cores(const T* __restrict__ x, const T* __restrict__ mask,
-                         const T* __restrict__ weight, const T* __restrict__ bias,
-                         T* __restrict__ y, Window window, Index batch, int groups, int channels,
-                         int outputs) {
-  convolve<T, TensorCores<T>::TILE_O, MASKED, TensorCores<T>>(
-      x, mask, weight, bias, y, window, batch, groups, channels, outputs);
+                         const Word* __restrict__ words, const T* __restrict__ weight,
+                         const T* __restrict__ bias, T* __restrict__ y, Window window,
+                         Index batch, int groups, int channels, int outputs) {
+  convolve<T, MASKED, TensorCores<T>>(
+      x, mask, words, weight, bias, y, window, batch, groups, channels, outputs);
 }
 
 // What products of columns made, y (N, groups*outputs, Ho, Wo), summed again where it is not
@@ -341,8 +388,8 @@ __global__ void convolution_repair(const T* __restrict__ x, const T* __restrict_
     const T* image = x + (n * groups + output / outputs) * channels * window.pixels();
     const Accumulator<T> start = bias ? widen(bias[output]) : Accumulator<T>(0);
     y[i] = T(start + sum_inside<T, MASKED>(image, mask + n * size * windows,
-                                           weight + (Index)output * channels * size, 1, size,
-                                           window, p, channels));
+                                           weight + (Index)output * channels * size, window, p,
+                                           channels));
   }
 }
 

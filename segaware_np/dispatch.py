@@ -48,6 +48,28 @@ def device_of(array: Array) -> AbstractContextManager:
     return nullcontext() if array_module(array) is np else array.device
 
 
+def follows(op: Op) -> Op:
+    """Return an operation without kernels as one that runs on the GPU of its first argument.
+
+    CuPy computes on the current device only, and refuses the arrays of another.
+
+    Parameters
+    ----------
+    op : callable
+        A forward or backward function of `segaware_np.ops`.
+    """
+
+    @wraps(op)
+    def run(*arguments: Any, **options: Any) -> Any:
+        device: Any = getattr(next(iter((*arguments, *options.values())), None), "device", None)
+        if not hasattr(device, "__enter__"):  # NumPy's is a word
+            return op(*arguments, **options)
+        with device:
+            return op(*arguments, **options)
+
+    return run  # type: ignore[return-value]
+
+
 @cache
 def form(package: str, plain: Op) -> Op:
     """Return the form of a formula that stands in a package, else the formula itself.

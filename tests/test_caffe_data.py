@@ -133,6 +133,40 @@ def test_names_without_a_root_begin_here_or_beside_the_list(
         Net(layer.format("ImageData", pairs / "some.txt"))
 
 
+@pytest.mark.parametrize(("fork", "background"), [("HED", 1.0), ("RCF", 1.1)])
+def test_edges_count_by_the_others_share(pairs: Path, fork: str, background: float) -> None:
+    """HED's and RCF's loss under Caffe's name, by its sums over pixels."""
+    rng = np.random.default_rng(1)
+    grey = rng.choice([0, 0, 0, 100, 200, 255], (4, 6, 8)).astype(np.uint8)
+    for i, labels in enumerate(grey):
+        Image.fromarray(labels).save(pairs / f"l{i}.png")
+    crop = 'layer { type: "Crop" bottom: "s" bottom: "label" top: "c" %s }' % (
+        "" if fork == "HED" else "crop_param { }")
+    text = (data_layer(pairs, "ImageLabelmapData", "data label", "batch_size: 2") + """
+        layer { name: "s" type: "Convolution" bottom: "data" top: "s" convolution_param {
+            num_output: 1 kernel_size: 1 weight_filler { type: "gaussian" std: 0.01 } } }"""
+            + crop + """
+        layer { name: "l" type: "SigmoidCrossEntropyLoss" bottom: "c" bottom: "label" top: "l" }""")
+    net = Net("force_backward: true " + text, phase="TRAIN", dtype="float64")
+    loss = net.forward()["l"].item()
+    net.backward()
+    x, want, slope = net.blobs["s"].data, 0.0, np.zeros((2, 1, 6, 8))
+    for n in range(2):
+        edge = np.rint(grey[n] / 255) if fork == "HED" else grey[n] / 255
+        edges, others = int((edge == 1).sum()), int((edge == 0).sum())
+        for at in np.ndindex(6, 8):
+            p = 1 / (1 + np.exp(-x[n, 0][at]))
+            if edge[at] == 1:
+                want -= others / (edges + others) * np.log(p) / 2
+                slope[n, 0][at] = others / (edges + others) * (p - 1) / 2
+            elif edge[at] == 0:
+                want -= background * edges / (edges + others) * np.log(1 - p) / 2
+                slope[n, 0][at] = background * edges / (edges + others) * p / 2
+    assert loss == pytest.approx(want, 1e-9)
+    np.testing.assert_allclose(net.blobs["c"].diff, slope, 1e-7, 1e-12)
+    assert sum(f"as {fork}'s" in note for note in net.notes) == 2
+
+
 def pattern(pairs: Path) -> tuple[np.ndarray, str]:
     """Make all pictures the same, with something to see, and give the layer for them."""
     rng = np.random.default_rng(0)

@@ -7,14 +7,25 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from engine_checks import assert_near, gpu, hot
+from engine_checks import assert_near, gpu
 from op_cases import CASES
 
 from segaware_np.gpu import kernels
 from segaware_np.models import embedding_network, segmentation_network
 from segaware_np.net import Net
+from segaware_np.ops.bilateral import bilateral_filter_backward, bilateral_filter_forward
 from segaware_np.ops.columns import im2col_forward
 from segaware_np.ops.convolution import convolution_forward
+from segaware_np.ops.distance import distance_forward
+from segaware_np.ops.mask import (
+    exponential_mask_backward,
+    exponential_mask_forward,
+    local_mask_backward,
+    local_mask_forward,
+    normalized_mask_backward,
+    normalized_mask_forward,
+)
+from segaware_np.ops.softmax import softmax_cross_entropy_backward, softmax_cross_entropy_forward
 from segaware_np.optim import SGD
 from segaware_np.window import Window
 from segaware_np.xp import array_module, as_array
@@ -29,6 +40,9 @@ def random(*shape: int) -> np.ndarray:
 
 
 X, WEIGHT, MASK = random(2, 4, 6, 7), random(5, 4, 3, 3) / 4, np.abs(random(2, 9, 6, 7))
+
+
+LABELS = np.random.default_rng(0).integers(0, 4, (2, 6, 7)).astype("i4")
 
 
 def to(xp: ModuleType, value):
@@ -124,14 +138,44 @@ def second(cupy, monkeypatch):
     return cupy.cuda.Device(1)
 
 
-@pytest.mark.parametrize("name", hot("gpu"))
-def test_op_with_kernels_works_where_its_arrays_are(cupy, second, name) -> None:
+@pytest.mark.parametrize("name", CASES)
+def test_op_works_where_its_arrays_are(cupy, second, name) -> None:
     case = CASES[name]
     with second:
         arguments = arrays_of(name, cupy)
         dy = cupy.ones_like(case.run(arguments, gradients=False)[0])
     for array in case.run(arguments, dy):
         assert array is None or array.device.id == 1
+
+
+def test_a_scale_of_another_dtype_works_where_its_arrays_are(cupy, second) -> None:
+    with second:
+        e, wide, narrow = cupy.asarray(X), cupy.asarray(np.array(0.5)), cupy.asarray(X[:1, :1])
+        scales = wide, cupy.asarray(np.array(0.5, "f4"))
+        dmask = cupy.asarray(MASK)
+        d, _ = distance_forward(e, WINDOW)
+    for scale in scales:
+        for mask, cache, backward in (
+            (*local_mask_forward(e, scale, WINDOW), local_mask_backward),
+            (*exponential_mask_forward(d, scale), exponential_mask_backward),
+            (*normalized_mask_forward(d, scale), normalized_mask_backward),
+        ):
+            for array in (mask, *backward(dmask, cache)):
+                assert array.device.id == 1 and array.dtype == np.float32
+        y, cache = bilateral_filter_forward(narrow, e[:1], scale, window=WINDOW)
+        with second:
+            dy = cupy.ones_like(y)
+        assert {a.device.id for a in (y, *bilateral_filter_backward(dy, cache))} == {1}
+    with pytest.raises(ValueError, match="scale: expected an array on GPU 1, got one on GPU 0"):
+        local_mask_forward(e, cupy.asarray(np.array(0.5, "f4")), WINDOW)
+
+
+def test_a_gradient_of_a_loss_works_where_its_arrays_are(cupy, second) -> None:
+    with second:
+        score, labels = cupy.asarray(X), cupy.asarray(LABELS)
+        weight = cupy.asarray(np.array(0.5, "f4"))
+    loss, cache = softmax_cross_entropy_forward(score, labels)
+    assert (loss.device.id, softmax_cross_entropy_backward(weight, cache).device.id) == (1, 1)
 
 
 def test_training_step_on_another_device(cupy, second) -> None:

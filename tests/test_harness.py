@@ -57,8 +57,9 @@ def run_convolution(code: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     mask, window = random.uniform(size=(2, 9, 9, 9)), Window.same(3)
     want = segaware_convolution.segaware_convolution(x, mask, weight, None, window, 1)
     have = fake_cupy.empty(want.shape, "f")
-    taps = weight.reshape(1, 3, 7, 9).transpose(0, 3, 2, 1)
-    arrays = (fake_cupy.asarray(np.ascontiguousarray(a, "f")) for a in (x, mask, taps))
+    words = np.zeros((9, 8, 16))  # offsets; channels of a step; outputs of a tile
+    words[:, :7, :3] = weight.reshape(3, 7, 9).transpose(2, 1, 0)
+    arrays = (fake_cupy.asarray(np.ascontiguousarray(a, "f")) for a in (x, mask, words, weight))
     scalars = (np.int64(2), np.int32(1), np.int32(7), np.int32(3))
     arguments = (*arrays, np.uintp(0), have, window_struct(window, (9, 9)), *scalars)
     module(code, "convolution<float, 16, true>")((1,), (128,), arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from importlib import import_module
+from itertools import islice
 from types import ModuleType
 
 import numpy as np
@@ -98,7 +99,7 @@ def test_every_kernel_computes_what_its_formula_does(cupy, monkeypatch) -> None:
             patch.setattr(module, "_on_tensor_cores", lambda x: False)
             compare(cupy, dtype, convolutions(), tolerance)
             patch.setattr(module, "IMPLICIT_CHANNELS", 0)
-            compare(cupy, dtype, convolutions(), tolerance)
+            compare(cupy, dtype, islice(convolutions(), 4), tolerance)
         with monkeypatch.context() as patch:
             patch.setenv("CUPY_TF32", "1")
             compare(cupy, dtype, convolutions(), max(tolerance, 1e-2))

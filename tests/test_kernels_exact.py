@@ -67,16 +67,18 @@ def test_two_runs_are_equal_bit_for_bit(cupy) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-@pytest.mark.parametrize("outputs", [33, 70])
-def test_tensor_cores_add_up_what_they_can_hold(cupy, monkeypatch, outputs: int, dtype) -> None:
+@pytest.mark.parametrize(("outputs", "channels"), [(5, 3), (33, 19), (70, 32)])
+def test_tensor_cores_add_up_what_they_can_hold(
+    cupy, monkeypatch, outputs: int, channels: int, dtype
+) -> None:
     monkeypatch.setenv("CUPY_TF32", "1")
     random, window = np.random.default_rng(outputs), Window((3, 2), pad=1)
     x, weight, bias = (  # few bits: products are exact in TF32 and in float16
         random.integers(-8, 9, shape) / 8.0
-        for shape in ((2, 19, 9, 10), (outputs, 19, 3, 2), (outputs,))
+        for shape in ((2, channels, 9, 10), (outputs, channels, 3, 2), (outputs,))
     )
     mask = random.integers(0, 5, (2, 6, *window.output_shape((9, 10)))) / 4.0
-    x[1, 3, 4, 5] = np.nan  # of which rounding must not make a number
+    x[1, 2, 4, 5] = np.nan  # of which rounding must not make a number
     want = segaware_convolution(x, mask, weight, bias, window, 1)
     arrays = (cupy.asarray(a.astype(dtype)) for a in (x, mask, weight, bias))
     have = gpu.segaware_convolution(*arrays, window, 1)
@@ -84,6 +86,13 @@ def test_tensor_cores_add_up_what_they_can_hold(cupy, monkeypatch, outputs: int,
     if hasattr(cupy, "launches"):
         c_type = {"float16": "__half", "float32": "float"}[dtype]
         assert cupy.launches[-1] == f"convolution_tensor_cores<{c_type}, true>"
+
+
+def test_infinite_mask_weight_is_not_multiplied_with_channels_that_are_not_there(cupy) -> None:
+    x, mask = np.ones((1, 3, 1, 1), "f"), np.full((1, 1, 1, 1), np.inf, "f")
+    weight, window = np.ones((2, 3, 1, 1), "f"), Window(1)
+    y = gpu.segaware_convolution(*map(cupy.asarray, (x, mask, weight)), None, window, 1)
+    assert y.get().ravel().tolist() == [np.inf, np.inf]
 
 
 def test_mask_gradient_of_more_channels_than_a_block_holds(cupy) -> None:

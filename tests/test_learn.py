@@ -567,6 +567,13 @@ def test_marks_of_a_folder(tmp_path, capsys):
     assert not list(tmp_path.rglob("*.json"))  # a teacher leaves nothing behind
 
 
+def test_what_is_no_file_in_a_folder_of_a_class_is_passed_over(tmp_path):
+    (tmp_path / "tile.py").mkdir()
+    os.mkfifo(tmp_path / "pool.py")
+    (tmp_path / "relu.py").write_text("")
+    assert [path.name for path in learn.submissions(tmp_path)] == ["relu.py"]
+
+
 def test_limits_must_be_positive(tmp_path):
     with pytest.raises(ValueError, match="seconds, megabytes: expected positive, got 0 and 1024"):
         learn.check(tmp_path / "relu.py", seconds=0)

@@ -177,12 +177,12 @@ def test_names_that_are_not_utf_8(tmp_path):
     ["explore", "p.png"], ["explore", "a.png", "--array", "p.npy"], ["explain", "m.npz", "p.png"],
     ["explore", "a.png", "--array", "p.safetensors"], ["caffe", "show", "p.txt"],
     ["caffe", "convert", "p.caffemodel", "w.npz"], ["caffe", "train", "p.txt"],
-    ["caffe", "run", "p.txt", "p.caffemodel", "a.png"],
+    ["caffe", "run", "p.txt", "p.caffemodel", "a.png"], ["learn", "check", "p.py"],
 ])
 def test_a_pipe_never_keeps_a_command_waiting(tmp_path, arguments):
     write_image(tmp_path / "a.png", np.zeros((8, 8, 3), np.uint8))
     segmentation_network(6, (4,), (1,)).save(tmp_path / "m.npz")
-    for suffix in ("txt", "npz", "png", "npy", "safetensors", "caffemodel"):
+    for suffix in ("txt", "npz", "png", "npy", "safetensors", "caffemodel", "py"):
         os.mkfifo(tmp_path / f"p.{suffix}")
     done = segaware(*arguments, cwd=tmp_path, timeout=60)
     assert done.returncode == 2

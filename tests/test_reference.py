@@ -26,6 +26,7 @@ import pkgutil
 import re
 import shutil
 import textwrap
+import types
 from itertools import accumulate
 from pathlib import Path
 
@@ -55,6 +56,11 @@ def listed(text=PAGE):
     return re.findall(r"^   (segaware_np[\w.]*)$", text, re.MULTILINE)
 
 
+def is_class(thing):
+    """Before Python 3.11 `inspect` takes an alias such as ``Collection[str]`` for a class."""
+    return inspect.isclass(thing) and not isinstance(thing, types.GenericAlias)
+
+
 def public(module):
     """Public names of a module: its ``__all__``, or what it defines without an underscore."""
     if hasattr(module, "__all__"):
@@ -63,7 +69,7 @@ def public(module):
         name
         for name, thing in vars(module).items()
         if not name.startswith("_")
-        and (inspect.isfunction(thing) or inspect.isclass(thing))
+        and (inspect.isfunction(thing) or is_class(thing))
         and thing.__module__ == module.__name__
     ]
 
@@ -83,7 +89,7 @@ def names(text):
         (module, name)
         for module in modules
         for name in public(module)
-        if inspect.isfunction(getattr(module, name)) or inspect.isclass(getattr(module, name))
+        if inspect.isfunction(getattr(module, name)) or is_class(getattr(module, name))
     ]
 
 
@@ -132,12 +138,12 @@ def says(thing, *titles, what):
 
 
 def is_error(thing):
-    return inspect.isclass(thing) and issubclass(thing, BaseException)
+    return is_class(thing) and issubclass(thing, BaseException)
 
 
 def bodies(thing):
     """Syntax trees of a function, or of what makes an instance of a class."""
-    if inspect.isclass(thing):
+    if is_class(thing):
         own = [vars(thing).get(name) for name in ("__init__", "__post_init__")]
         found = [f for f in own if inspect.isfunction(f) and f.__module__.startswith("segaware_np")]
     else:
@@ -156,10 +162,10 @@ def own_nodes(body):
 
 def arguments(thing):
     """Names of the arguments that a caller may give."""
-    if is_error(thing) or (inspect.isclass(thing) and getattr(thing, "_is_protocol", False)):
+    if is_error(thing) or (is_class(thing) and getattr(thing, "_is_protocol", False)):
         return set()
     made = dataclasses.is_dataclass(thing) or hasattr(thing, "_fields")
-    if inspect.isclass(thing) and not made and "__init__" not in vars(thing):
+    if is_class(thing) and not made and "__init__" not in vars(thing):
         return set()  # it is made as its base class is
     parameters = inspect.signature(thing).parameters
     return {name for name in parameters if not name.startswith("_")}
@@ -202,7 +208,7 @@ def lacks(thing, example):
 def test_name_is_documented(module, name):
     thing = getattr(module, name)
     assert sections(thing)[""].strip(), "no docstring"
-    if inspect.isclass(thing):
+    if is_class(thing):
         bare = [
             key
             for key, member in vars(thing).items()
@@ -261,9 +267,9 @@ def test_errors_stand_where_they_are_raised():
         inspect.getdoc(member) or ""
         for module in walk()
         for thing in vars(module).values()
-        if inspect.isclass(thing) or inspect.isfunction(thing)
-        for member in [thing, *(vars(thing).values() if inspect.isclass(thing) else ())]
-        if inspect.isclass(member) or inspect.isfunction(member)
+        if is_class(thing) or inspect.isfunction(thing)
+        for member in [thing, *(vars(thing).values() if is_class(thing) else ())]
+        if is_class(member) or inspect.isfunction(member)
     )
     raised = "\n".join(re.findall(r"Raises\n-+\n((?:.+\n|\n(?=    ))*)", text + "\n"))
     lost = [n for m, n in ALL if is_error(getattr(m, n)) and n not in raised]

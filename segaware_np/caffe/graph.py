@@ -84,6 +84,7 @@ def build(net: Message, state: Message, context: Context) -> Graph:
     for name, shape in _declared_inputs(net):
         graph.inputs[name] = shape
         graph.add_slot(name)
+    context.edges = _edges(net)
     for spec in net.layer:
         if not included(spec, state):
             continue
@@ -98,6 +99,14 @@ def build(net: Message, state: Message, context: Context) -> Graph:
     if not graph.names:
         raise net.error("the network has no layers")
     return graph
+
+
+def _edges(net: Message) -> str | None:
+    """Whose Caffe a network reads maps of edges with: HED's crops have no parameters."""
+    if not any(spec.type == "ImageLabelmapData" for spec in net.layer):
+        return None
+    bare = any(spec.type == "Crop" and "crop_param" not in spec for spec in net.layer)
+    return "HED" if bare else "RCF"
 
 
 def _declared_inputs(net: Message) -> list[tuple[str, Shape]]:

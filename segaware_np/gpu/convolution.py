@@ -20,16 +20,17 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from segaware_np.gpu.columns import gather_columns, masked_columns, masked_columns_grad
+from segaware_np.gpu.columns import gather_columns, masked_columns, masked_columns_grad, sum_offsets
 from segaware_np.gpu.kernels import launch, sum_dtype, window_struct
-from segaware_np.gpu.masked_sum import sum_offsets
 from segaware_np.window import Window
 from segaware_np.xp import Array, array_module
 
 IMPLICIT_CHANNELS = 128  # most channels (in and out, of a group) for which columns do not pay
 PIECE_BYTES = 1 << 27  # most columns at a time: work that outlasts the launches of a piece
 _FEW = 32  # matrix products that are made one by one
-_TILE_WINDOWS = 128  # windows of a tile and threads of a block, as in convolution.cu
+# As in convolution.cu:
+_TILE_WINDOWS = 128  # windows of a tile and threads of a block
+_STEP = 8  # rows of weights, of one channel each or two, that are multiplied in one step
 
 
 def convolution(x: Array, weight: Array, bias: Array | None, window: Window, groups: int) -> Array:
@@ -66,25 +67,33 @@ def _implicit(
     count = window.output_shape(shape)
     outputs, channels = weight.shape[0] // groups, weight.shape[1]
     y = xp.empty((n, groups * outputs, *count), x.dtype)
-    widest = 32 if x.dtype.char == "d" else 64
-    tile = next(size for size in (16, 32, 64) if size >= min(outputs, widest))
-    tensor_cores = tile == 64 and _on_tensor_cores(x)
-    tiles = n * groups * -(-outputs // tile) * -(-(count[0] * count[1]) // _TILE_WINDOWS)
-    taps = weight.reshape(groups, outputs, channels, window.size).transpose(0, 3, 2, 1)  # (g,K,C,O)
+    tensor_cores, widest = _on_tensor_cores(x), 32 if x.dtype.char == "d" else 64
+    fitting = next(size for size in (16, 32, 64) if size >= min(outputs, widest))
+    tile = 64 if tensor_cores else fitting
+    tiles_o, tiles_p = -(-outputs // tile), -(-(count[0] * count[1]) // _TILE_WINDOWS)
+    brought = _STEP * (2 if tensor_cores and x.dtype.char == "e" else 1)
+    sizes = (np.int32(groups), np.int32(channels), np.int32(outputs))
+    words = xp.empty(
+        (groups, tiles_o, window.size, -(-channels // brought), _STEP, tile),
+        np.uint32 if tensor_cores else sum_dtype(x.dtype),
+    )
+    weight = xp.ascontiguousarray(weight)
+    launch(
+        "arrange_weights",
+        (x.dtype, 0 if tensor_cores else tile),
+        words.size,
+        *(weight, words, np.int32(window.size), *sizes),
+    )
     launch(
         "convolution_tensor_cores" if tensor_cores else "convolution",
         (x.dtype, *(() if tensor_cores else (tile,)), mask is not None),
-        tiles * _TILE_WINDOWS,
+        n * groups * tiles_o * tiles_p * _TILE_WINDOWS,
         xp.ascontiguousarray(x),
         None if mask is None else xp.ascontiguousarray(mask),
-        xp.ascontiguousarray(taps),
+        words,
+        weight,
         None if bias is None else xp.ascontiguousarray(bias),
-        y,
-        window_struct(window, shape),
-        np.int64(n),
-        np.int32(groups),
-        np.int32(channels),
-        np.int32(outputs),
+        *(y, window_struct(window, shape), np.int64(n), *sizes),
         block=_TILE_WINDOWS,
     )
     return y

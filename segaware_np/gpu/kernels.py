@@ -25,6 +25,7 @@ C_TYPES = {
 }
 _FIELDS = ("kernel", "stride", "pad", "dilation", "image", "output")
 WINDOW = np.dtype([(f"{name}_{axis}", np.int32) for name in _FIELDS for axis in "hw"])
+_OPAQUE = f"V{WINDOW.itemsize}"  # CuPy would spell out the fields at each launch
 FLOATS = ("float", "double", "__half")
 INTEGERS = tuple(C_TYPES[char] for char in "bhiqBHIQ")
 _FLAG = ("false", "true")
@@ -32,6 +33,7 @@ _LABEL = ("unsigned char", "int", "long long")
 _NORM = ("1", "2")
 # A wider tile does not fit the registers in double precision.
 _TILE = {"float": ("16", "32", "64"), "__half": ("16", "32", "64"), "double": ("16", "32")}
+_ARRANGED = {**_TILE, "float": ("0", "16", "32", "64"), "__half": ("0", "16", "32", "64")}
 
 # Every kernel: the values of its template arguments after the first, the element type.
 CATALOG: dict[str, dict[str, tuple[tuple[str, ...] | Mapping[str, tuple[str, ...]], ...]]] = {
@@ -42,6 +44,7 @@ CATALOG: dict[str, dict[str, tuple[tuple[str, ...] | Mapping[str, tuple[str, ...
         "masked_sum": (_FLAG,),
     },
     "convolution": {
+        "arrange_weights": (_ARRANGED,),
         "convolution": (_TILE, _FLAG),
         "convolution_tensor_cores": ({"float": _FLAG, "__half": _FLAG},),
         "convolution_repair": (_FLAG,),
@@ -201,7 +204,7 @@ def _struct(window: Window, shape: Pair, count: Pair) -> np.ndarray:
         if height * width >= 2**31:
             raise ValueError(f"{name}: expected planes below 2**31 pixels, got {height}x{width}")
     pairs = (window.kernel, window.stride, window.pad, window.dilation, shape, count)
-    return np.array(tuple(length for pair in pairs for length in pair), WINDOW)
+    return np.array(tuple(length for pair in pairs for length in pair), WINDOW).view(_OPAQUE)
 
 
 def sum_dtype(dtype: np.dtype) -> np.dtype:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from segaware_np.files import check_file
 from segaware_np.lazy import lazy
 from segaware_np.learn.exercises import ORDER
 from segaware_np.testing.nest import is_real
@@ -244,6 +245,7 @@ def _read(name: str) -> Exercise:
 
 def identify(path: Path) -> str | None:
     """Return the name of the exercise that a file answers: its first line says, or its name."""
+    check_file(path)
     text = path.read_bytes().decode("utf-8-sig", errors="replace")
     told = [*_IDENTITY.findall(text), path.stem, *reversed(path.stem.split("_"))]
     return next((name for name in told if name in ORDER), None)

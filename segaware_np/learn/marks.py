@@ -37,7 +37,8 @@ def submissions(folder: str | os.PathLike[str]) -> list[Path]:
     found = [
         path
         for path in sorted(Path(folder).rglob("*.py"))
-        if not any(part.startswith((".", "__")) for part in path.relative_to(folder).parts)
+        if path.is_file()
+        and not any(part.startswith((".", "__")) for part in path.relative_to(folder).parts)
     ]
     if not found:
         raise FileNotFoundError(f"no Python file in {folder}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from segaware_np.dispatch import follows
 from segaware_np.xp import Array, array_module, check_array, long_sum
 
 
@@ -19,6 +20,7 @@ class Statistics(NamedTuple):
     variance: Array
 
 
+@follows
 def batch_norm_forward(
     x: Array, mean: Array | None = None, variance: Array | None = None, eps: float = 1e-5
 ) -> tuple[Array, BatchNormCache]:
@@ -72,6 +74,7 @@ def batch_norm_forward(
     return y, BatchNormCache(None if stored else y, deviation)
 
 
+@follows
 def batch_norm_backward(dy: Array, cache: BatchNormCache) -> Array:
     """``dx = dy / deviation`` with stored statistics; with those of the batch, less its means:
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
-from segaware_np.dispatch import fast
+from segaware_np.dispatch import fast, follows
 from segaware_np.window import Window, check_window, shifts
 from segaware_np.xp import Array, array_module, check_array, long_sum, needed
 
@@ -121,6 +121,7 @@ class ColumnConvolutionCache(NamedTuple):
     groups: int
 
 
+@follows
 def column_convolution_forward(
     columns: Array, weight: Array, bias: Array | None = None, *, groups: int = 1
 ) -> tuple[Array, ColumnConvolutionCache]:
@@ -174,6 +175,7 @@ def column_convolution_forward(
     return y, ColumnConvolutionCache(columns, weight, bias is not None, groups)
 
 
+@follows
 def column_convolution_backward(
     dy: Array, cache: ColumnConvolutionCache
 ) -> tuple[Array, Array, Array | None]:

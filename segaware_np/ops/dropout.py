@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from segaware_np.dispatch import follows
 from segaware_np.ranges import WHOLE, check
 from segaware_np.xp import Array, array_module, check_array
 
 
+@follows
 def dropout_forward(x: Array, ratio: float, seed: int, first: int = 0) -> tuple[Array, Array]:
     """Inverted dropout, ``y = x * keep / (1 - ratio)``.
 
@@ -48,12 +50,13 @@ def dropout_forward(x: Array, ratio: float, seed: int, first: int = 0) -> tuple[
     if not 0 <= ratio < 1:
         raise ValueError(f"ratio: expected a number in [0, 1), got {ratio}")
     check("first", first, WHOLE)
-    start = first * (x.size // max(1, len(x)))
+    start = first * (x.size // max(1, x.shape[0] if x.ndim else 1))
     keep = (_hash(x, seed, start) >= int(ratio * 2**32)).reshape(x.shape)
     factor = array_module(x).asarray(keep * x.dtype.type(1 / (1 - ratio)))
     return array_module(x).asarray(x * factor), factor
 
 
+@follows
 def dropout_backward(dy: Array, cache: Array) -> Array:
     """``dx = dy * keep / (1 - ratio)``."""
     check_array("dy", dy, cache.shape, like=cache)

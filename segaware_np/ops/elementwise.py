@@ -5,9 +5,11 @@ from __future__ import annotations
 from math import e, isfinite, log
 from typing import NamedTuple
 
+from segaware_np.dispatch import follows
 from segaware_np.xp import Array, array_module, check_array
 
 
+@follows
 def absolute_forward(x: Array) -> tuple[Array, Array]:
     """Absolute value, ``y = |x|``.
 
@@ -37,6 +39,7 @@ def absolute_forward(x: Array) -> tuple[Array, Array]:
     return xp.asarray(x * xp.sign(x.real)), x
 
 
+@follows
 def absolute_backward(dy: Array, cache: Array) -> Array:
     """``dx = sign(x) dy``, with sign(0) = 0."""
     check_array("dy", dy, cache.shape, like=cache)
@@ -50,6 +53,7 @@ class PowerCache(NamedTuple):
     scale: float
 
 
+@follows
 def power_forward(
     x: Array, power: float = 1.0, scale: float = 1.0, shift: float = 0.0
 ) -> tuple[Array, PowerCache]:
@@ -87,6 +91,7 @@ def power_forward(
     return xp.asarray(base ** x.dtype.type(power)), PowerCache(base, power, scale)
 
 
+@follows
 def power_backward(dy: Array, cache: PowerCache) -> Array:
     """``dx = scale power (shift + scale x)^(power - 1) dy``; 0 where power or scale is 0."""
     base, power, scale = cache
@@ -102,6 +107,7 @@ class ExponentialCache(NamedTuple):
     rate: float
 
 
+@follows
 def exponential_forward(
     x: Array, base: float = e, scale: float = 1.0, shift: float = 0.0
 ) -> tuple[Array, ExponentialCache]:
@@ -143,6 +149,7 @@ def exponential_forward(
     return y, ExponentialCache(y, rate)
 
 
+@follows
 def exponential_backward(dy: Array, cache: ExponentialCache) -> Array:
     """``dx = scale log(base) y dy``."""
     check_array("dy", dy, cache.y.shape, like=cache.y)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from segaware_np.dispatch import follows
 from segaware_np.xp import Array, array_module, check_array
 
 
+@follows
 def concat_forward(*xs: Array) -> tuple[Array, list[int]]:
     """Concatenate along channels, ``y = [x_1, x_2, ...]``.
 
@@ -52,6 +54,7 @@ def concat_backward(dy: Array, cache: list[int]) -> tuple[Array, ...]:
     return tuple(pieces)
 
 
+@follows
 def add_forward(*xs: Array) -> tuple[Array, int]:
     """Sum of arrays of one shape, ``y = sum_i x_i``.
 
@@ -87,12 +90,14 @@ def add_forward(*xs: Array) -> tuple[Array, int]:
     return y, len(xs)
 
 
+@follows
 def add_backward(dy: Array, cache: int) -> tuple[Array, ...]:
     """Every summand receives the whole gradient, ``dx_i = dy`` (`dy` itself)."""
     check_array("dy", dy)
     return (dy,) * cache
 
 
+@follows
 def product_forward(*xs: Array) -> tuple[Array, tuple[Array, ...]]:
     """Product of arrays of one shape, ``y = prod_i x_i``.
 
@@ -128,6 +133,7 @@ def product_forward(*xs: Array) -> tuple[Array, tuple[Array, ...]]:
     return y, xs
 
 
+@follows
 def product_backward(dy: Array, cache: tuple[Array, ...]) -> tuple[Array, ...]:
     """``dx_i = dy prod_{j != i} x_j``: multiplied out, so that a factor of 0 does no harm."""
     check_array("dy", dy, cache[0].shape, like=cache[0])
@@ -146,6 +152,7 @@ class MaximumCache(NamedTuple):
     arrays: int  # how many there were
 
 
+@follows
 def maximum_forward(*xs: Array) -> tuple[Array, MaximumCache]:
     """Maximum over arrays of one shape, ``y = max_i x_i``.
 
@@ -191,6 +198,7 @@ def maximum_forward(*xs: Array) -> tuple[Array, MaximumCache]:
     return y, MaximumCache(winner, len(xs))
 
 
+@follows
 def maximum_backward(dy: Array, cache: MaximumCache) -> tuple[Array, ...]:
     """Hand each entry's gradient to the array that won it: ``dx_i = dy [x_i won]``."""
     check_array("dy", dy, cache.winner.shape)

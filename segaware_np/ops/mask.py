@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from segaware_np.dispatch import fast
+from segaware_np.dispatch import device_of, fast
 from segaware_np.ops.distance import Measure, check_embedding, distance, distance_grad
 from segaware_np.window import Window
 from segaware_np.xp import Array, array_module, check_array, check_number, needed
@@ -258,7 +258,12 @@ def checked_scale(scale: Any, like: Array) -> Any:
     check_number("scale", scale)
     number = isinstance(scale, Number)
     if not number:
-        array_module(like, scale)
+        xp = array_module(like, scale)
+        if xp is not np and scale.device.id != like.device.id:
+            raise ValueError(
+                f"scale: expected an array on GPU {like.device.id}, got one on GPU "
+                f"{scale.device.id}"
+            )
     on_host = isinstance(scale, (Number, np.ndarray))  # elsewhere a look would stall the stream
     if on_host and not np.isfinite(scale):
         raise ValueError(f"scale: expected a finite number, got {scale}")
@@ -267,7 +272,8 @@ def checked_scale(scale: Any, like: Array) -> Any:
         return scale  # a complex step through the scale alone
     if number:
         return like.dtype.type(scale)
-    return scale if scale.dtype == like.dtype else scale.astype(like.dtype)
+    with device_of(like):
+        return scale if scale.dtype == like.dtype else scale.astype(like.dtype)
 
 
 def _split(distance: Array) -> tuple[Array, Array]:

@@ -22,9 +22,10 @@ def max_pool_grad(dy: Array, x: Array, y: Array, window: Window) -> Array:
     """Plain formula of `max_pool_backward`."""
     xp = array_module(x)
     dx, free = xp.zeros_like(x), xp.ones(dy.shape, bool)  # windows whose maximum is still to come
+    finite = xp.isfinite(dy).all()  # else 0 * NaN would reach the rest of a window
     for _, inside, seen in shifts(x.shape[2:], window, y.shape[2:]):
         first = (x[seen] == y[inside]) & free[inside]
-        dx[seen] += xp.where(first, dy[inside], dy.dtype.type(0))
+        dx[seen] += dy[inside] * first if finite else xp.where(first, dy[inside], dy.dtype.type(0))
         free[inside] &= ~first
     return dx
 

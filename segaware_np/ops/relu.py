@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from segaware_np.dispatch import follows
 from segaware_np.xp import Array, array_module, check_array
 
 
+@follows
 def relu_forward(x: Array) -> tuple[Array, Array]:
     """Rectifier, ``y = max(x, 0)``.
 
@@ -35,6 +37,7 @@ def relu_forward(x: Array) -> tuple[Array, Array]:
     return y, y
 
 
+@follows
 def relu_backward(dy: Array, cache: Array) -> Array:
     """``dx = dy [x > 0]``; 0 at the kink."""
     check_array("dy", dy, cache.shape, like=cache)

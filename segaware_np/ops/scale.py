@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
+from segaware_np.dispatch import follows
 from segaware_np.xp import Array, array_module, check_array, long_sum, needed
 
 ALL = frozenset({"x", "scale", "bias"})
@@ -18,6 +19,7 @@ class ScaleCache(NamedTuple):
     shape: tuple[int, ...]  # of scale and bias
 
 
+@follows
 def scale_forward(
     x: Array, scale: Array | None, bias: Array | None = None, axis: int = 1
 ) -> tuple[Array, ScaleCache]:
@@ -77,6 +79,7 @@ def scale_forward(
     return y, ScaleCache(kept, scale, bias is not None, axis, shape)
 
 
+@follows
 def scale_backward(
     dy: Array, cache: ScaleCache, need: Collection[str] = ALL
 ) -> tuple[Array | None, Array | None, Array | None]:

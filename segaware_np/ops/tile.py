@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from segaware_np.dispatch import follows
 from segaware_np.xp import Array, array_module, check_array
 
 
@@ -13,6 +14,7 @@ class TileCache(NamedTuple):
     shape: tuple[int, ...]  # of x
 
 
+@follows
 def tile_forward(x: Array, tiles: int, axis: int = 1) -> tuple[Array, TileCache]:
     """Put copies of `x` side by side along an axis, ``y = [x, x, ...]``.
 
@@ -52,6 +54,7 @@ def tile_forward(x: Array, tiles: int, axis: int = 1) -> tuple[Array, TileCache]
     return array_module(x).concatenate([x] * tiles, axis), TileCache(tiles, axis, x.shape)
 
 
+@follows
 def tile_backward(dy: Array, cache: TileCache) -> Array:
     """``dx = sum over the copies of dy``."""
     tiles, axis, shape = cache

@@ -87,6 +87,15 @@ def _largest(a: np.ndarray, b: np.ndarray, words: tuple[str, ...]) -> np.ndarray
     return np.fmax(a, b)
 
 
+def _insert_bits(
+    a: np.ndarray, b: np.ndarray, start: np.ndarray, length: np.ndarray, words: tuple[str, ...]
+) -> np.ndarray:
+    """The lowest bits of a in the place of b's from `start` on (start + length within 64)."""
+    field = (np.uint64(1) << length.astype(np.uint64)) - np.uint64(1) << start.astype(np.uint64)
+    moved = a.astype(np.uint64) << start.astype(np.uint64)
+    return (b.astype(np.uint64) & ~field | moved & field).astype(a.dtype)
+
+
 def _count_bits(a: np.ndarray) -> np.ndarray:
     return np.unpackbits(a.view("u1").reshape(len(a), -1), axis=1).sum(1).astype(np.uint32)
 
@@ -100,6 +109,7 @@ FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {
     "abs": _plain(np.abs),
     "add": _plain(np.add),
     "and": _plain(np.bitwise_and),
+    "bfi": _insert_bits,
     "copysign": _plain(lambda sign, size: np.copysign(size, sign)),
     "cos": _plain(np.cos),
     "cvta": _plain(lambda a: a),

@@ -43,6 +43,7 @@ class Context:
     passes: int = 0  # forward passes done: with the seed, the whole random state
     output: str | os.PathLike[str] | None = None  # the folder that sinks write to
     notes: list[str] = field(default_factory=list)  # how what is open to doubt was read
+    edges: str | None = None  # of a network of edges: whose Caffe it is for, HED's or RCF's
 
     def rng(self, *keys: int) -> np.random.Generator:
         """Random numbers that depend on nothing but the seed and the keys."""

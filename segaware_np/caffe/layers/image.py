@@ -232,14 +232,17 @@ class ImageLabelmapData(ImageSegData):
 
     def configure(self) -> None:
         super().configure()
-        self.note("edges are grey values / 255, as RCF's; HED's Caffe rounds them to 0 or 1")
+        self.note("edges are rounded to 0 or 1, as HED's, whose crops have no crop_param"
+                  if self.context.edges == "HED" else
+                  "edges are grey values / 255, as RCF's; HED's Caffe rounds them to 0 or 1")
 
     def read_list(self) -> Any:
         return PairList(self.param.source, self.param.root_folder or None)
 
     def batch(self, number: int) -> list[np.ndarray]:
         images, labels = super().batch(number)
-        return [images, labels / 255]
+        edges = labels / 255
+        return [images, np.rint(edges) if self.context.edges == "HED" else edges]
 
 
 @layer_type("DenseImageData")

@@ -287,12 +287,19 @@ class SigmoidCrossEntropyLoss(Layer):
     """``L = -sum (t log p + (1 - t) log(1 - p)) / count``, ``p`` the sigmoid of the first bottom.
 
     The count is N unless ``loss_param`` says otherwise.
+
+    In the Caffes of HED and RCF, whose networks read `ImageLabelmapData`, edges (1) and background
+    (0) of a picture each count by the other's share, RCF's background 1.1 times; what is between
+    does not count.
     """
 
     bottoms, loss = (2, 2), True
 
     def configure(self) -> None:
         self.ignore, self.normalize = loss_options(self, "BATCH_SIZE")
+        if self.context.edges:
+            self.note("edges and background count by each other's share, as "
+                      f"{self.context.edges}'s")
 
     def shapes(self, *bottoms: Shape) -> list[Shape]:
         if prod(bottoms[0]) != prod(bottoms[1]) or not bottoms[0]:
@@ -302,18 +309,30 @@ class SigmoidCrossEntropyLoss(Layer):
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
         x, xp = bottoms[0], array_module(bottoms[0])
         targets = bottoms[1].reshape(x.shape)
-        valid = xp.ones(x.shape, bool) if self.ignore is None else targets != self.ignore
+        valid, weights = self._weights(targets)
         counts = {"full": x.size, "batch": len(x), "none": 1, "valid": valid.sum()}
         count = xp.maximum(counts[self.normalize], 1)
         positive = x.real > 0
         away = xp.where(positive, -x, x)  # so that exp cannot overflow
         terms = x * (targets - positive) - xp.log1p(xp.exp(away))
-        total = long_sum(xp.where(valid, terms, 0))
-        return [(-total / count).astype(x.dtype)], (x, targets, valid, count)
+        total = long_sum(xp.where(valid, weights * terms, 0))
+        return [(-total / count).astype(x.dtype)], (x, targets, valid, weights, count)
+
+    def _weights(self, targets: Array) -> tuple[Array, Array | int]:
+        """Which entries count, and how much."""
+        xp = array_module(targets)
+        if self.context.edges is None:
+            valid = xp.ones(targets.shape, bool) if self.ignore is None else targets != self.ignore
+            return valid, 1
+        edges, others = targets == 1, targets == 0
+        counts = [part.sum(tuple(range(1, part.ndim)), keepdims=True) for part in (edges, others)]
+        background = 1.1 if self.context.edges == "RCF" else 1.0
+        weights = xp.where(edges, counts[1], background * counts[0]) / xp.maximum(sum(counts), 1)
+        return edges | others, weights.astype(targets.dtype)
 
     def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
-        x, targets, valid, count = cache
-        dx = array_module(x).where(valid, sigmoid(x) - targets, x.dtype.type(0))
+        x, targets, valid, weights, count = cache
+        dx = array_module(x).where(valid, weights * (sigmoid(x) - targets), x.dtype.type(0))
         return [dx * (dtops[0] / count).astype(x.dtype), None], []
 
 
