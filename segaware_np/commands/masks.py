@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 
@@ -11,10 +12,11 @@ from segaware_np import inference
 from segaware_np.commands.networks import load_network
 from segaware_np.commands.options import number, pixel, whole
 from segaware_np.images import check_picture, read_image, write_image
-from segaware_np.inference import tiled
 from segaware_np.plot import draw_masks
-from segaware_np.reach import reach
-from segaware_np.window import Window
+from segaware_np.reach import pieces, reach
+from segaware_np.window import Pair, Window
+
+_TILE = 256  # pixels that a piece is for
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,11 +67,13 @@ def run(options: argparse.Namespace) -> None:
     for x, y in at:
         if not (0 <= x < width and 0 <= y < height):
             raise ValueError(f"--at: expected a pixel of the {width} x {height} image, got {x},{y}")
+    pixels = [(y, x) for x, y in at]
+    window = Window(options.window, dilation=options.dilation)
     picture = draw_masks(
         image,
-        embed(image, options.embedding),
-        [(y, x) for x, y in at],
-        Window(options.window, dilation=options.dilation),
+        embed(image, options.embedding, pixels, window),
+        pixels,
+        window,
         options.scale,
         norm=options.norm,
         normalized=options.normalized,
@@ -78,10 +82,31 @@ def run(options: argparse.Namespace) -> None:
     print(f"wrote {options.output}")
 
 
-def embed(image: np.ndarray, source: str) -> np.ndarray:
-    """Return the embedding (E, H, W) of an image: its colours in 0..1, or a trained model's."""
+def embed(
+    image: np.ndarray, source: str, pixels: Sequence[Pair], window: Window
+) -> np.ndarray:
+    """Return the embedding (E, H, W) of an image: its colours in 0..1, or a trained model's.
+
+    The model's is computed where the windows around these pixels lie; elsewhere it is 0, in memory
+    that nobody has touched.
+    """
     if source == "rgb":
         return np.ascontiguousarray(image.transpose(2, 0, 1), np.float32) / 255
     net = load_network(source, "embedding")
-    sees, shown = reach(net, "embedding"), sys.stderr.isatty()
-    return tiled(lambda part: inference.embed(net, part), image, reach=sees, progress=shown)
+    axes = zip(image.shape[:2], *reach(net, "embedding"), strict=True)
+    rows, columns = (pieces(length, _TILE + sum(far), grid, *far) for length, grid, *far in axes)
+    embedding = None
+    for row, column in product(rows, columns):
+        if any(_overlaps(pixel, window, (row.kept, column.kept)) for pixel in pixels):
+            part = inference.embed(net, inference.window_of(image, row.seen, column.seen))
+            if embedding is None:
+                embedding = np.zeros((len(part), *image.shape[:2]), part.dtype)
+            embedding[:, row.kept, column.kept] = part[:, row.own, column.own]
+    assert embedding is not None
+    return embedding
+
+
+def _overlaps(pixel: Pair, window: Window, part: Sequence[slice]) -> bool:
+    """Whether the window around a pixel has a pixel in a part of the image."""
+    ends = zip(pixel, window.offsets[0], window.offsets[-1], part, strict=True)
+    return all(p + last >= s.start and p + first < s.stop for p, first, last, s in ends)
