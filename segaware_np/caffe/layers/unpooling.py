@@ -9,7 +9,7 @@ import numpy as np
 
 from segaware_np.caffe.blobs import Shape
 from segaware_np.caffe.coordinates import Lines, spread
-from segaware_np.caffe.layers.base import Grads, Layer, layer_type, sides_of
+from segaware_np.caffe.layers.base import Grads, Layer, layer_type, make_window, sides_of
 from segaware_np.window import Window, shifts
 from segaware_np.xp import Array, array_module
 
@@ -107,8 +107,8 @@ class Unpooling(Unmasking):
 
     def configure(self) -> None:
         param = self.spec.unpooling_param
-        self.window = Window(sides_of(self, param, "kernel", "kernel_size", 0),
-                             sides_of(self, param, "stride", "stride", 1))
+        self.window = make_window(self, kernel=sides_of(self, param, "kernel", "kernel_size", 0),
+                                  stride=sides_of(self, param, "stride", "stride", 1))
         if any((param.pad, param.pad_h, param.pad_w)):
             raise self.error("pad: expected 0")
         side = param.unpool_size
