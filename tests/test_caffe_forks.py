@@ -125,6 +125,15 @@ def test_pooling_tells_where_its_maxima_were() -> None:
         run("Pooling", "pooling_param { pool: AVE kernel_size: 2 }", x, tops=2)
 
 
+@pytest.mark.parametrize("option", ["round_mode: FLOOR", "ceil_mode: false"])
+def test_pooling_rounded_down_leaves_cut_windows_out(option: str) -> None:
+    x = np.arange(16.0).reshape(1, 1, 4, 4)
+    text = f"pooling_param {{ kernel_size: 3 stride: 2 {option} }}"
+    assert run("Pooling", text, x)[0, 0].tolist() == [[10]]
+    assert run("Pooling", text.replace(option, ""), x)[0, 0].tolist() == [[10, 11], [14, 15]]
+    assert run("Pooling", text.replace("kernel", "pool: AVE kernel"), x)[0, 0].tolist() == [[5]]
+
+
 @pytest.mark.parametrize("type_", ["Upsample", "Unpooling"])
 def test_unpooling_brings_maxima_back(type_: str) -> None:
     option = {"Upsample": "upsample_param { upsample_h: 4 upsample_w: 6 }",

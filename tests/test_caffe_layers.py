@@ -27,6 +27,7 @@ PLACES = np.stack([RNG.permutation(10 * 12)[:30] for _ in range(8)]).reshape(X)
 # type, options, shapes of the bottoms; integer bottoms are given as arrays
 CASES: list[tuple[str, str, list]] = [
     ("AbsVal", "", [X]),
+    ("Axpy", "", [(2, 4, 1, 1), X, X]),
     ("BN", "bn_param { bn_mode: LEARN }", [X]),
     ("BN", "bn_param { bn_mode: INFERENCE }", [X]),
     ("BN", "bn_param { frozen: true }", [X]),
@@ -90,6 +91,8 @@ CASES: list[tuple[str, str, list]] = [
     ("Padding", "padding_param { pad_beg: -1 pad_end: -2 }", [X]),
     ("Pooling", "pooling_param { kernel_size: 3 stride: 2 pad: 1 }", [X]),
     ("Pooling", 'pooling_param { kernel_size: 2 stride: 2 } top: "places"', [X]),
+    ("Pooling", "pooling_param { kernel_size: 3 stride: 2 round_mode: FLOOR }", [X]),
+    ("Pooling", "pooling_param { pool: AVE kernel_size: 3 stride: 2 ceil_mode: false }", [X]),
     ("Pooling", "pooling_param { pool: AVE global_pooling: true }", [X]),
     ("Power", "power_param { power: 3 scale: 0.5 shift: 1 }", [X]),
     ("ReLU", "", [X]),

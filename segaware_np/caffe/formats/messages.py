@@ -368,6 +368,8 @@ PoolingParameter
   stride_w uint
   engine DEFAULT|CAFFE|CUDNN
   global_pooling bool
+  round_mode CEIL|FLOOR
+  ceil_mode bool true
 PowerParameter
   power float 1
   scale float 1

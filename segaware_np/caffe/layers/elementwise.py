@@ -82,6 +82,29 @@ class SpatialProduct(Layer):
         return [dtops[0] * b, (dtops[0] * a).sum(1, keepdims=True)], []
 
 
+@layer_type("Axpy")
+class Axpy(Layer):
+    """SENet's ``y = a x + b``: a factor for each channel of each sample, (N, C, 1, 1)."""
+
+    bottoms = (3, 3)
+
+    def shapes(self, *bottoms: Shape) -> list[Shape]:
+        a, x, b = bottoms
+        if x != b or a not in ((*self.image(x, "second bottom")[:2], 1, 1), x[:2]):
+            raise self.error(f"expected bottoms (N, C, 1, 1), (N, C, H, W) twice, got {a}, {x} "
+                             f"and {b}")
+        return [x]
+
+    def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
+        a, x, b = bottoms
+        return [a.reshape(*x.shape[:2], 1, 1) * x + b], (a, x)
+
+    def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        (a, x), dy = cache, dtops[0]
+        da = (dy * x).sum((2, 3)).reshape(a.shape)
+        return [da, dy * a.reshape(*x.shape[:2], 1, 1), dy], []
+
+
 @layer_type("Scale")
 class Scale(Layer):
     """A learned factor and perhaps a summand; with two bottoms the second is the factor."""

@@ -213,7 +213,11 @@ class Deconvolution(Convolution):
 
 @layer_type("Pooling")
 class Pooling(Layer):
-    """With a second top, of MAX, the places of the maxima: in the channel's plane, by rows."""
+    """With a second top, of MAX, the places of the maxima: in the channel's plane, by rows.
+
+    A last window that is cut off counts, unless ``round_mode: FLOOR`` or, in forks, ``ceil_mode:
+    false`` says otherwise.
+    """
 
     tops = (1, 2)
 
@@ -224,6 +228,7 @@ class Pooling(Layer):
         if param.pool == "STOCHASTIC":
             raise self.error("STOCHASTIC pooling is not supported: use MAX or AVE")
         self.fixed = None if param.global_pooling else self._window()
+        self.floor = param.round_mode == "FLOOR" or not param.ceil_mode
 
     def _window(self) -> Window:
         sides = {name: sides_of(self, self.spec.pooling_param, name, both, default)
@@ -237,7 +242,11 @@ class Pooling(Layer):
     def shapes(self, *bottoms: Shape) -> list[Shape]:
         n, c, *size = self.image(bottoms[0])
         try:
-            shape = (n, c, *pooled_shape(tuple(size), self._on(bottoms[0])))  # type: ignore[arg-type]
+            window = self._on(bottoms[0])
+            count = pooled_shape(tuple(size), window)  # type: ignore[arg-type]
+            if self.floor:
+                count = window.output_shape(tuple(size))  # type: ignore[arg-type]
+            shape = (n, c, *count)
             return [shape] * len(self.spec.top)
         except ValueError as error:
             raise self.error(str(error)) from None
@@ -248,11 +257,18 @@ class Pooling(Layer):
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
         pool = max_pool_forward if self.spec.pooling_param.pool == "MAX" else average_pool_forward
         y, cache = pool(bottoms[0], self._on(bottoms[0].shape))  # type: ignore[operator]
-        return [y, *([_places(*cache)] if len(self.spec.top) > 1 else [])], cache
+        tops = [y, *([_places(*cache)] if len(self.spec.top) > 1 else [])]
+        rows, columns = self.shapes(bottoms[0].shape)[0][2:]
+        return [top[:, :, :rows, :columns] for top in tops], (cache, y.shape)
 
     def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:
+        (inner, shape), dy = cache, dtops[0]
+        if dy.shape != shape:  # type: ignore[union-attr]  # windows that rounding down left out
+            whole = array_module(dy).zeros(shape, dy.dtype)  # type: ignore[union-attr]
+            whole[:, :, : dy.shape[2], : dy.shape[3]] = dy  # type: ignore[union-attr]
+            dy = whole
         largest = self.spec.pooling_param.pool == "MAX"
-        return [(max_pool_backward if largest else average_pool_backward)(dtops[0], cache)], []
+        return [(max_pool_backward if largest else average_pool_backward)(dy, inner)], []
 
 
 def _places(x: Array, y: Array, window: Window) -> Array:
