@@ -32,7 +32,7 @@ ORDER = (
     "segaware",
     "lean",
     "contrastive",
-    "meanfield",
+    "mean_field",
     "gather",
     "momentum",
 )
