@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from importlib.util import find_spec
 
@@ -68,3 +69,14 @@ def each_engine(request: pytest.FixtureRequest) -> Iterator[None]:
         if request.param == "plain":
             patch.setattr(dispatch, "form", lambda room, plain: plain)
         yield
+
+
+@pytest.fixture
+def listening() -> Iterator[None]:
+    """Programs in the background of a script, or under `nohup`, ignore signals: tests must not."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in numbers}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, action in before.items():
+        signal.signal(number, action)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -351,14 +351,6 @@ class Disturbed(Feed):
         if self.number == self.at:
             self.disturb()
         return super().__call__()
-
-
-@pytest.fixture
-def listening() -> Iterator[None]:
-    """Programs started in the background of a script ignore Ctrl-C: these tests must not."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("listening")

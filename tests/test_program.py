@@ -210,10 +210,15 @@ TRAIN += ["--batch", "1", "--iterations", "100000", "--checkpoint-every", "10000
 
 
 def own_terminal():
-    """Take the terminal on standard input for one's own, to be told when it is closed."""
+    """Take the terminal on standard input for one's own, to be told when it is closed.
+
+    Whoever runs these tests may ignore signals, as `nohup` does, and so would its children.
+    """
     import fcntl
     import termios
 
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
@@ -246,7 +251,7 @@ def test_training_that_is_ended_writes_a_checkpoint(tmp_path, way, code):
             os.close(master)
             assert "stopping after this iteration" in text
             assert "the same command with --resume goes on from here" in text
-        assert train.wait() == code
+        assert train.wait(timeout=60) == code
     finally:
         train.kill()
     iterations = len(read_log(tmp_path / "log.jsonl"))

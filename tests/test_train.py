@@ -203,14 +203,6 @@ def press_ctrl_c_twice(batch):
     press_ctrl_c(batch)
 
 
-@pytest.fixture
-def listening():
-    """Programs started in the background of a script ignore Ctrl-C: these tests must not."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("listening")
 def test_ctrl_c_completes_the_iteration(straight, tmp_path, capfd):
     before = signal.getsignal(signal.SIGINT)
@@ -225,6 +217,7 @@ def test_ctrl_c_completes_the_iteration(straight, tmp_path, capfd):
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no such signals")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.usefixtures("listening")
 def test_a_signal_to_end_completes_the_iteration(tmp_path, name):
     stopped, straight, number = tmp_path / "stopped", tmp_path / "straight", getattr(signal, name)
     done = run_apart(stopped, 10**6, 7, 0, number)
@@ -238,6 +231,7 @@ def test_a_signal_to_end_completes_the_iteration(tmp_path, name):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no such signal")
+@pytest.mark.usefixtures("listening")
 def test_two_signals_to_end_are_as_one(straight, tmp_path):
     def hang_up(batch):  # as a terminal that is closed does: its shell sends one, too
         signal.raise_signal(signal.SIGHUP)
