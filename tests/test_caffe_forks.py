@@ -171,6 +171,15 @@ def test_unpooling_over_windows() -> None:
         run("Unpooling", "unpooling_param { kernel_size: 2 }", x)
 
 
+def test_every_channel_by_itself() -> None:
+    net = layer("DepthwiseConvolution", "convolution_param { num_output: 3 kernel_size: 2 "
+                "bias_term: false weight_filler { value: 1 } }")
+    assert net.params["l"][0].shape == (3, 1, 2, 2)
+    x = RNG.normal(size=(2, 3, 4, 5))
+    want = x[:, :, 1:, 1:] + x[:, :, 1:, :-1] + x[:, :, :-1, 1:] + x[:, :, :-1, :-1]
+    np.testing.assert_allclose(net.forward(x=x)["y"], want, 1e-12, 1e-12)
+
+
 # -- shapes ---------------------------------------------------------------------------------------
 
 

@@ -48,6 +48,8 @@ CASES: list[tuple[str, str, list]] = [
     ("Convolution", f"convolution_param {{ {CONV} }}", [X]),
     ("Convolution", "convolution_param { num_output: 3 kernel_size: 2 bottom_is_im2col: true }",
      [(2, 8, 3, 4)]),
+    *((name, "convolution_param { num_output: 4 kernel_size: 3 }", [X])
+      for name in ("ConvolutionDepthwise", "DepthwiseConvolution")),
     ("Crop", "crop_param { offset: 1 offset: 2 }", [X, np.zeros((1, 1, 3, 2), int)]),
     ("Crop", "crop_param { axis: 1 offset: 2 }", [X, np.zeros((1, 2, 3, 4), int)]),
     ("Deconvolution", f"convolution_param {{ {CONV} }}", [X]),

@@ -138,6 +138,12 @@ def test_solvers_bring_their_networks_up_to_date() -> None:
     assert Solver(text).net.params["f"][0].shape == (2, 2)
 
 
+def test_an_input_named_twice_is_one() -> None:
+    net = Net('input: "x" layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 3 } '
+              '} } layer { name: "y" type: "AbsVal" bottom: "x" top: "y" }')
+    assert net.inputs == ["x"]
+
+
 def test_the_command_writes_the_present_form(tmp_path: Path) -> None:
     source, target = tmp_path / "old.prototxt", tmp_path / "new.prototxt"
     source.write_text(OLD + 'layers { name: "s${A}" type: SILENCE loss_weight: ${B} }\n')

@@ -110,6 +110,9 @@ def _edges(net: Message) -> str | None:
 
 
 def _declared_inputs(net: Message) -> list[tuple[str, Shape]]:
+    made = {top for layer in net.layer if not layer.bottom for top in layer.top}
+    if not (net.input_dim or net.input_shape) and made.issuperset(net.input):
+        return []  # the name of an Input layer once more, which Caffe passes over
     count = len(net.input)
     if net.input_dim and net.input_shape:
         raise net.error("input_dim and input_shape exclude each other")

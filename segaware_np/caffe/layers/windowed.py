@@ -172,6 +172,17 @@ class Convolution(_Windowed):
         return [dx], dparams[: len(self.params)]
 
 
+@layer_type("ConvolutionDepthwise")
+@layer_type("DepthwiseConvolution")
+class DepthwiseConvolution(Convolution):
+    """A convolution of every channel by itself; ``group`` need not say so."""
+
+    def configure(self) -> None:
+        super().configure()
+        if "group" not in self.spec.convolution_param:
+            self.groups = self.outputs
+
+
 @layer_type("Deconvolution")
 class Deconvolution(Convolution):
     """Transposed convolution; the weight has the shape of the convolution that it turns round."""
