@@ -240,6 +240,34 @@ def normalized_convolution(p: Problem, norm: str) -> Case:
     )  # fmt: skip
 
 
+@op("dot product", bounds=(False, True))
+def dot_product(p: Problem, bounds: bool) -> Case:
+    shape = p.embedding().shape
+    return Case(
+        partial(ops.dot_product_forward, window=p.window, remove_bounds=bounds),
+        ops.dot_product_backward,
+        {"query": p.normal(*shape), "key": p.normal(*shape)},
+        lambda q, k: oracles.dot_product(q, k, p.window, bounds),
+        linear=() if bounds else ("query", "key"),
+    )
+
+
+@op("neighborhood attention", biased=(False, True))
+def neighborhood_attention(p: Problem, biased: bool) -> Case:
+    inputs = {"query": p.image(), "key": p.image()}
+    inputs["value"] = p.normal(*p.geometry.image(p.groups * p.outputs))
+    if biased:
+        inputs["bias"] = p.normal(p.groups, *p.window.kernel)
+    return Case(
+        lambda q, k, v, b=None: ops.neighborhood_attention_forward(q, k, v, p.window, p.groups, b),
+        ops.neighborhood_attention_backward,
+        inputs,
+        lambda q, k, v, b=None: oracles.neighborhood_attention(q, k, v, p.window, p.groups, b),
+        linear=("value",),
+        rounds=1e-14,
+    )
+
+
 @op("mean field")
 def mean_field(p: Problem) -> Case:
     windows = Window.same((3, 5), dilation=(2, 1)), Window.same(3)

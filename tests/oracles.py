@@ -188,6 +188,47 @@ def normalized_convolution(x, embedding, weight, bias, scale, window, groups, no
     return segaware_convolution(x, mask, weight, bias, window, groups)
 
 
+def dot_product(query, key, window, remove_bounds):
+    n, _, *size = key.shape
+    kh, kw = window.kernel
+    s = np.zeros((n, kh * kw, *counts(size, window)))
+    for k, i, j, p, q in taps(size, window):
+        if q is None:
+            s[:, k, i, j] = -inf if remove_bounds else 0
+        elif p is not None:
+            s[:, k, i, j] = (query[:, :, p[0], p[1]] * key[:, :, q[0], q[1]]).sum(1)
+    return s
+
+
+def neighborhood_attention(query, key, value, window, heads, bias):
+    """One query, one head at a time, a softmax over those neighbours that there are."""
+    n, channels, *size = key.shape
+    seen = {}
+    for k, i, j, p, q in taps(size, window):
+        if p is not None:
+            seen.setdefault((i, j), (p, []))[1].extend([] if q is None else [(k, q)])
+    axes = zip(counts(size, window), size, window.kernel, window.stride, window.pad,
+               window.dilation, strict=True)  # fmt: skip
+    centred = [[a for a in range(c) if 0 <= a * s - p + (k // 2) * d < side]
+               for c, side, k, s, p, d in axes]  # fmt: skip
+    y = np.zeros((n, value.shape[1], *map(len, centred)))
+    for b, h in np.ndindex(n, heads):
+        mine = slice(h * (channels // heads), (h + 1) * (channels // heads))
+        own = slice(h * (value.shape[1] // heads), (h + 1) * (value.shape[1] // heads))
+        for (i, j), (p, neighbours) in seen.items():
+            query_p = query[b, mine, p[0], p[1]]
+            logits = []
+            for k, q in neighbours:
+                logit = query_p @ key[b, mine, q[0], q[1]] / (channels // heads) ** 0.5
+                logits.append(logit + (0 if bias is None else bias[h].flat[k]))
+            weights = [exp(logit - max(logits)) for logit in logits]
+            for weight, (_, q) in zip(weights, neighbours, strict=True):
+                share = weight / sum(weights)
+                at = centred[0].index(i), centred[1].index(j)
+                y[(b, own, *at)] += share * value[b, own, q[0], q[1]]
+    return y
+
+
 def mean_field(unary, first_q, f1, f2, ws, wb, wc, window1, window2, iterations):
     q = first_q
     for _ in range(iterations):

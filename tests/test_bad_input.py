@@ -40,6 +40,7 @@ from segaware_np.ops.convolution import (
     convolution_forward,
 )
 from segaware_np.ops.distance import distance_backward, distance_forward
+from segaware_np.ops.dot_product import dot_product_forward
 from segaware_np.ops.dropout import dropout_forward
 from segaware_np.ops.embedding_loss import embedding_loss_forward
 from segaware_np.ops.join import add_forward, concat_forward
@@ -51,6 +52,10 @@ from segaware_np.ops.mask import (
 )
 from segaware_np.ops.masked_sum import masked_sum_forward
 from segaware_np.ops.mean_field import mean_field_backward, mean_field_forward
+from segaware_np.ops.neighborhood_attention import (
+    neighborhood_attention_backward,
+    neighborhood_attention_forward,
+)
 from segaware_np.ops.normalized_convolution import normalized_convolution_forward
 from segaware_np.ops.parity import label_parity_forward
 from segaware_np.ops.pooling import average_pool_forward, max_pool_forward
@@ -76,7 +81,12 @@ _, CONVOLVED = convolution_forward(X, WEIGHT, window=W3)
 _, MASKED = segaware_convolution_forward(X, MASK, WEIGHT, window=W3)
 _, MEASURED = distance_forward(X, W3)
 _, LOCAL = local_mask_forward(X, 1.0, W3)
+_, ATTENDED = neighborhood_attention_forward(X, X, X, W3)
 D = zeros(2, 9, 6, 5)
+
+
+def attention(*arrays, **options):
+    return neighborhood_attention_forward(*arrays, W3, **options)
 
 
 def mean_field(f2=None, ws=None, **options):
@@ -187,6 +197,21 @@ OPS = [
      "ignore_label: 256 does not fit labels of uint8"),
     (lambda: label_parity_forward(np.zeros((1, 6, 5), bool), W3, ignore_label=255), ValueError,
      "ignore_label: 255 does not fit labels of bool"),
+    (lambda: dot_product_forward(X, X[:, :2], W3), ValueError, "key: expected shape (2, 4, 6, 5)"),
+    (lambda: dot_product_forward(X, X, 3), TypeError, "window: expected a Window"),
+    (lambda: attention(X, X.astype("f8"), X), TypeError, "key: expected dtype float32"),
+    (lambda: attention(X, X, X[..., :4]), ValueError, "value: expected shape (2, D, 6, 5)"),
+    (lambda: attention(X, X, X, heads=3), ValueError,
+     "heads: expected a divisor of the 4 channels of query, got 3"),
+    (lambda: attention(X, X, X[:, :3], heads=2), ValueError,
+     "heads: expected a divisor of the 3 channels of value, got 2"),
+    (lambda: attention(X, X, X, heads=0), ValueError, "heads: expected"),
+    (lambda: attention(X, X, X, bias=zeros(1, 9)), ValueError,
+     "bias: expected shape (1, 3, 3), got (1, 9)"),
+    (lambda: neighborhood_attention_backward(zeros(2, 4, 5, 5), ATTENDED), ValueError,
+     "dy: expected shape (2, 4, 6, 5), got (2, 4, 5, 5)"),
+    (lambda: neighborhood_attention_backward(X, ATTENDED, {"x"}), ValueError,
+     "need: expected names out of ['bias', 'key', 'query', 'value'], got ['x']"),
     (lambda: local_mask_forward(X, 1.0, W3, norm="L3"), ValueError,
      "norm: expected 'L1' or 'L2', got 'L3'"),
     (lambda: local_mask_forward(X, float("nan"), W3), ValueError,

@@ -202,3 +202,20 @@ def test_whoever_waits_hears_of_each_piece():
     set_mask_memory(9 * 8 * 500)
     refine(score, image, window=Window.same(3, 2), each=lambda *numbers: heard.append(numbers))
     assert heard == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+@given(windows(), sizes, limits, st.booleans())
+def test_attention_in_pieces_is_the_whole(window, size, limit, biased):
+    try:
+        window.output_shape(size)
+    except ValueError:
+        return
+    rng = np.random.default_rng(10)
+    query, key, value = rng.normal(size=(3, 2, 4, *size))
+    bias = rng.normal(size=(2, *window.kernel)) if biased else None
+
+    def forward():
+        return ops.neighborhood_attention_forward(query, key, value, window, 2, bias)
+
+    (whole, _), (parts, _) = both(forward, ops.neighborhood_attention_backward, limit)
+    close(parts, whole)

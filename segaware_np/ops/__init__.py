@@ -20,6 +20,7 @@ from segaware_np.ops.convolution import (
     convolution_forward,
 )
 from segaware_np.ops.distance import distance_backward, distance_forward
+from segaware_np.ops.dot_product import dot_product_backward, dot_product_forward
 from segaware_np.ops.dropout import dropout_backward, dropout_forward
 from segaware_np.ops.elementwise import (
     absolute_backward,
@@ -50,6 +51,10 @@ from segaware_np.ops.mask import (
 )
 from segaware_np.ops.masked_sum import masked_sum_backward, masked_sum_forward
 from segaware_np.ops.mean_field import mean_field_backward, mean_field_forward
+from segaware_np.ops.neighborhood_attention import (
+    neighborhood_attention_backward,
+    neighborhood_attention_forward,
+)
 from segaware_np.ops.normalized_convolution import (
     normalized_convolution_backward,
     normalized_convolution_forward,
@@ -104,6 +109,8 @@ __all__ = [
     "convolution_forward",
     "distance_backward",
     "distance_forward",
+    "dot_product_backward",
+    "dot_product_forward",
     "dropout_backward",
     "dropout_forward",
     "embedding_loss_backward",
@@ -125,6 +132,8 @@ __all__ = [
     "maximum_forward",
     "mean_field_backward",
     "mean_field_forward",
+    "neighborhood_attention_backward",
+    "neighborhood_attention_forward",
     "normalized_convolution_backward",
     "normalized_convolution_forward",
     "normalized_mask_backward",
