@@ -200,8 +200,10 @@ class BiasChannel(Layer):
         self.pixels = self.param.label_type == "PIXEL"
 
     def shapes(self, *bottoms: Shape) -> list[Shape]:
-        n, _, h, w = self.image(bottoms[0])
+        n, classes, h, w = self.image(bottoms[0])
         labels = bottoms[1]
+        if not classes:
+            raise self.error(f"there are no classes in {bottoms[0]}")
         fits = labels == (n, 1, h, w) if self.pixels else (
             len(labels) > 1 and labels[0] == n and all(side == 1 for side in labels[2:]))
         if not fits:
@@ -218,8 +220,9 @@ class BiasChannel(Layer):
         if self.pixels:
             chosen = xp.arange(classes).reshape(1, -1, 1, 1) == labels
             return [x + (chosen * bias).astype(x.dtype)], None
-        chosen = xp.arange(classes) == labels.reshape(len(x), -1, 1)
-        gain = (chosen * bias.reshape(len(x), -1, 1)).sum(1)
+        each = (len(x), labels.shape[1], 1)
+        chosen = xp.arange(classes) == labels.reshape(each)
+        gain = (chosen * bias.reshape(each)).sum(1)
         return [x + gain.astype(x.dtype).reshape(len(x), classes, 1, 1)], None
 
     def backward(self, dtops: Grads, cache: Any, need: Sequence[bool]) -> tuple[Grads, Grads]:

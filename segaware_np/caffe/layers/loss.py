@@ -154,7 +154,7 @@ class MultinomialLogisticLoss(Layer):
 
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
         p, xp = bottoms[0], array_module(*bottoms)
-        rows = p.reshape(len(p), -1)
+        rows = p.reshape(len(p), prod(p.shape[1:]))
         labels = checked_labels(self, bottoms[1], rows.shape[1]).reshape(-1, 1)
         chosen = xp.take_along_axis(rows, labels, 1)
         safe = xp.where(chosen.real < _LEAST, p.dtype.type(_LEAST), chosen)
@@ -241,7 +241,7 @@ class ContrastiveLoss(Layer):
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
         a, b, alike = bottoms
         xp, n = array_module(a), max(len(a), 1)
-        difference = (a - b).reshape(len(a), -1)
+        difference = (a - b).reshape(len(a), prod(a.shape[1:]))
         same = alike.real.reshape(-1, 1).astype(np.int64) != 0
         square = (difference * difference).sum(1, keepdims=True)
         distance = xp.sqrt(square)
@@ -349,7 +349,7 @@ class HingeLoss(Layer):
 
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
         x, xp = bottoms[0], array_module(*bottoms)
-        rows = x.reshape(len(x), -1)
+        rows = x.reshape(len(x), prod(x.shape[1:]))
         labels = checked_labels(self, bottoms[1], rows.shape[1]).reshape(-1, 1)
         sign = xp.where(xp.arange(rows.shape[1]) == labels, -1, 1).astype(x.dtype)
         hinge = 1 + sign * rows

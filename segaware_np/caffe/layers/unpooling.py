@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ class Unmasking(Layer):
     def forward(self, *bottoms: Array) -> tuple[Sequence[Array], Any]:
         x, xp = bottoms[0], array_module(*bottoms)
         n, c, height, width = shape = self.shapes(x.shape)[0]
-        places = bottoms[1].real.astype(np.int64).reshape(n * c, -1)
+        places = bottoms[1].real.astype(np.int64).reshape(n * c, prod(x.shape[2:]))
         area = height * width
         if places.size and not bool(((places >= 0) & (places < area)).all()):
             raise ValueError(f"layer {self.name!r}: a place of the mask lies outside a plane of "
