@@ -142,6 +142,7 @@ NO_WINDOWS = [
             lambda: layers.MaxPool(3),
             lambda: layers.AveragePool(3),
             lambda: layers.Distance(3),
+            lambda: layers.BilateralFilter(3),
             lambda: layers.EmbeddingLoss(3),
             lambda: masks_at(X[0], [(0, 0)], 3, 1.0),
             lambda: draw_masks(IMAGE, zeros(3, 4, 5), [(0, 0)], 3, 1.0),
@@ -151,6 +152,9 @@ NO_WINDOWS = [
     (lambda: max_pool_forward(X, (3, 3)), TypeError, "to keep the size, got (3, 3)"),
     (lambda: mean_field(window1=3), TypeError, "window1: expected a Window: Window(3), or Win"),
     (lambda: mean_field(window2=3), TypeError, "window2: expected a Window: Window(3), or Win"),
+    (lambda: layers.BilateralFilter(W3, "L3"), ValueError,
+     "norm: expected 'L1', 'L2' or None, got 'L3'"),
+    (lambda: layers.NormalizedConvolution(3, 3, W3, scale=np.nan), ValueError, "scale: expected"),
     (lambda: layers.MeanField(3, 3, W3), TypeError, "window1: expected a Window"),
 ]
 ARRAYS = [

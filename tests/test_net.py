@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segaware_np import Net, Window, layers, models
+from segaware_np import Net, Window, layers, models, ops
 from segaware_np.files import FormatError
 from segaware_np.inference import predict
 
@@ -119,11 +119,57 @@ def test_frozen_layers_keep_no_gradient():
         (layers.Scale(2, **frozen), (x,)),
         (layers.Convolution(2, 2, Window.same(3), **frozen), (x,)),
         (layers.SegawareConvolution(2, 2, Window.same(3), scale_lr_mult=0.0, **frozen), (x, d)),
+        (layers.BilateralFilter(Window.same(3), None, scale_lr_mult=0.0), (x, d)),
+        (layers.NormalizedConvolution(2, 2, Window.same(3), scale_lr_mult=0.0, **frozen), (x, x)),
     ):
         layer.initialize(rng, "float64")
         gradients = layer.backward(layer.forward(*inputs))
         assert all(np.abs(gradient).max() > 0 for gradient in gradients)
         assert not any(p.grad.any() for p in layer.params.values())
+
+
+@pytest.mark.parametrize("norm", [None, "L1", "L2"])
+@pytest.mark.parametrize("kind", ["filter", "convolution"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_layer_guided_by_likeness_has_the_gradient_of_its_formula(kind, norm, sign):
+    """By the central difference of what the operations say, in x, guide and every parameter."""
+    rng, window = np.random.default_rng(3), Window.same((3, 5))
+    x, guide = rng.normal(size=(2, 4, 6, 5)), rng.normal(size=(2, 3, 6, 5))
+    if norm is None:
+        guide = rng.exponential(size=(2, 15, 6, 5))
+    layer = (
+        layers.BilateralFilter(window, norm, scale=0.4 * sign)
+        if kind == "filter"
+        else layers.NormalizedConvolution(4, 2, window, norm, scale=0.4 * sign, groups=2)
+    )
+    layer.initialize(rng, "float64")
+
+    def formula():
+        if norm is None:
+            mask, _ = ops.normalized_mask_forward(guide, abs(layer.params["scale"].data))
+        else:
+            mask, _ = ops.local_mask_forward(
+                guide, abs(layer.params["scale"].data), window, normalized=True, norm=norm,
+                remove_bounds=kind == "filter",
+            )  # fmt: skip
+        if kind == "filter":
+            return ops.masked_sum_forward(x, mask, window)[0]
+        filters = layer.params["weight"].data, layer.params["bias"].data
+        return ops.segaware_convolution_forward(x, mask, *filters, window=window, groups=2)[0]
+
+    y = layer.forward(x, guide)
+    np.testing.assert_allclose(y, formula(), rtol=1e-12)
+    dy = rng.normal(size=y.shape)
+    arrays = [x, guide, *(p.data for p in layer.params.values())]
+    gradients = [*layer.backward(dy), *(p.grad for p in layer.params.values())]
+    for array, gradient in zip(arrays, gradients, strict=True):
+        before, step = array.copy(), 1e-6 * rng.normal(size=array.shape)
+        ends = []
+        for side in (1, -1):
+            array[...] = before + side * step
+            ends.append((formula() * dy).sum())
+        array[...] = before
+        np.testing.assert_allclose(ends[0] - ends[1], 2 * (gradient * step).sum(), rtol=1e-5)
 
 
 def test_a_numpy_factor_does_not_change_the_dtype():

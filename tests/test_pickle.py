@@ -22,7 +22,20 @@ WAYS = {
     "cloudpickle": by_cloudpickle,
     "deepcopy": copy.deepcopy,
 }
+
+
+def averaging() -> Net:
+    """A network whose last layers weigh neighbours by their colours, and its loss."""
+    window, net = Window.same(3), Net(("image", "label"))
+    net.add("conv", layers.NormalizedConvolution(3, 3, window), "image", "image")
+    net.add("distance", layers.Distance(window), "image")
+    net.add("score", layers.BilateralFilter(window, None), "conv", "distance")
+    net.add("loss", layers.SoftmaxCrossEntropy(), "score", "label", weight=1.0)
+    return net
+
+
 NETWORKS = {
+    "averaging": averaging,
     "embedding": lambda: models.embedding_network((4,), (1,), 4),
     "aware": lambda: models.segmentation_network(3, (4, 4), (1, 1), aware=True, dropout=0.5),
     "vgg": lambda: models.segaware_vgg16(3, width=1 / 64),

@@ -81,7 +81,24 @@ def crf() -> Net:
     return net
 
 
+def guided(kind: str, norm: str | None) -> Net:
+    """A filter or convolution guided by the image, measured by itself or by a layer before."""
+    window, net = Window.same((3, 5), (2, 1)), Net(inputs=("image",), dtype="float64")
+    net.add("narrow", layers.Convolution(3, 2, Window(1)), "image")
+    net.add("distance", layers.Distance(window, "L2"), "image")
+    layer = {
+        "filter": lambda: layers.BilateralFilter(window, norm),
+        "convolution": lambda: layers.NormalizedConvolution(2, 2, window, norm),
+    }[kind]()
+    net.add("score", layer, "narrow", "image" if norm else "distance")
+    return net
+
+
 ALONE = {
+    "filter by an embedding": guided("filter", "L1"),
+    "filter by distances": guided("filter", None),
+    "normalised convolution by an embedding": guided("convolution", "L2"),
+    "normalised convolution by distances": guided("convolution", None),
     "mean field": crf(),
     "convolution": alone(layers.Convolution(3, 2, Window((3, 5), 1, (2, 2), (2, 1)))),
     "stride": alone(layers.Convolution(3, 2, Window(3, 2, 1))),

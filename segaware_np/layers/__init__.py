@@ -9,6 +9,7 @@ from segaware_np.layers.crf import MeanField
 from segaware_np.layers.embedding import Distance, EmbeddingLoss
 from segaware_np.layers.joins import Add, Concat, Maximum
 from segaware_np.layers.losses import SoftmaxCrossEntropy
+from segaware_np.layers.normalized import BilateralFilter, NormalizedConvolution
 from segaware_np.layers.pointwise import BatchNorm, Dropout, Multiply, ReLU, Scale
 from segaware_np.layers.sampling import (
     AveragePool,
@@ -24,6 +25,7 @@ __all__ = [
     "Add",
     "AveragePool",
     "BatchNorm",
+    "BilateralFilter",
     "Concat",
     "Convolution",
     "Distance",
@@ -36,6 +38,7 @@ __all__ = [
     "MeanField",
     "Multiply",
     "Need",
+    "NormalizedConvolution",
     "Parameter",
     "PositionLike",
     "ReLU",
