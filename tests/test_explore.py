@@ -317,7 +317,95 @@ def test_filtered_pictures_are_the_librarys(page):
         np.testing.assert_allclose(shown, expected, atol=0.51)
 
 
-@pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 900)])
+@pytest.mark.parametrize("shape", [(120, 160), (160, 107), (60, 240)])
+def test_a_projector_shows_everything_at_once(page, shape):
+    image, embedding = scene(*shape, 8)
+    chrome = page(image, embedding, 1280, 720)
+    for beside in ("result", "second", "picture", "embedding"):
+        for kind in ("exponential", "normalized"):
+            for name in (beside, kind):
+                chrome.find_element("css selector", f"input[value={name}] + span").click()
+            size = "return document.documentElement.scroll"
+            assert chrome.execute_script(f"{size}Height") <= 720
+            assert chrome.execute_script(f"{size}Width") <= 1280
+    wait_for_filter(chrome)
+    keep_screenshot(chrome, f"explorer_projector_{shape[0]}.png")
+    box = "const b = document.getElementById(arguments[0]).getBoundingClientRect(); return b.bottom"
+    for part in ("picture", "lens-mask", "lens-beside", "plain", "aware", "controls", "strip"):
+        assert 0 < chrome.execute_script(box, part) <= 720, part
+    large = "return document.getElementById('lens-mask').clientWidth"
+    assert chrome.execute_script(large) >= 300
+
+
+def test_the_scale_moves_the_large_mask_and_the_result_beside_it(page):
+    from selenium.webdriver import Keys
+
+    image, embedding = scene(60, 80, 8)
+    chrome = page(image, embedding, 1280, 720)
+    read = (
+        "return ['lens-mask', 'lens-beside'].map((id) => { const c = document.getElementById(id);"
+        "return Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data) })"
+    )
+    wait_for_filter(chrome)
+    before = np.array(chrome.execute_script(read), float)
+    chrome.find_element("name", "scale").send_keys(Keys.HOME)
+    wait_for_filter(chrome)
+    after = np.array(chrome.execute_script(read), float)
+    assert (np.abs(after - before).mean(axis=1) > 1).all()
+
+
+def test_two_pixels_are_compared(page):
+    from selenium.webdriver import ActionChains, Keys
+
+    image, embedding = scene(64, 96, 5)
+    chrome = page(image, embedding, 1280, 720)
+    frame = chrome.find_element("id", "frame")
+    actions = ActionChains(chrome).key_down(Keys.SHIFT)
+    actions.move_to_element_with_offset(frame, 90, 60).click().key_up(Keys.SHIFT).perform()
+    state = chrome.execute_script("return {...explorer.state}")
+    assert state["beside"] == "second" and (state["x"], state["y"]) == (48, 32)
+    assert state["x2"] > 48 and state["y2"] > 32
+    there = {**state, "x": state["x2"], "y": state["y2"]}
+    shown = chrome.execute_script("return explorer.beside()")
+    np.testing.assert_allclose(shown, library_mask(embedding, there), atol=1e-2)
+    assert chrome.find_element("id", "readout").text.startswith("A (48, 32) and B (")
+    chrome.find_element("id", "swap").click()
+    assert chrome.execute_script("return [explorer.state.x2, explorer.state.y2]") == [48, 32]
+    shown = chrome.execute_script("return explorer.beside()")
+    np.testing.assert_allclose(shown, library_mask(embedding, state), atol=1e-2)
+
+
+@pytest.mark.parametrize("norm", ["L1", "L2"])
+@pytest.mark.parametrize(("x", "y"), [(20, 16), (0, 1)])
+def test_gradients_are_the_librarys(page, norm, x, y):
+    """dy/dx and dy/de of one output pixel, by the library's own backward passes."""
+    from segaware_np import ops
+
+    image, _ = scene(32, 40, 3)
+    chrome = page(image, None, 1280, 720)
+    choose = "Object.assign(explorer.state, arguments[0]); return explorer.beside()"
+    state = {"x": x, "y": y, "norm": norm, "scale": 6.0, "kernel": 7, "dilation": 2}
+    shown = {
+        name: np.array(chrome.execute_script(choose, {**state, "beside": name}))
+        for name in ("picture", "embedding")
+    }
+    colours = np.moveaxis(image, -1, 0)[None].astype(np.float32).astype(np.float64) / 255
+    window = Window.same(7, dilation=2)
+    d, d_cache = ops.distance_forward(colours, window, norm, remove_bounds=True)
+    m, m_cache = ops.normalized_mask_forward(d, 6.0)
+    out, cache = ops.masked_sum_forward(colours, m, window)
+    only = np.zeros_like(out)
+    only[:, :, y, x] = 1
+    dx, dm = ops.masked_sum_backward(only, cache)
+    de = ops.distance_backward(ops.normalized_mask_backward(dm, m_cache)[0], d_cache)
+    for name, gradient in (("picture", dx[0, 0]), ("embedding", np.linalg.norm(de[0], axis=0))):
+        for (i, j), value in zip(window.offsets, shown[name], strict=True):
+            inside = 0 <= y + i < 32 and 0 <= x + j < 40
+            expected = gradient[y + i, x + j] if inside else 0
+            assert value == pytest.approx(expected, abs=2e-5), (name, i, j)
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (400, 800), (760, 820), (1280, 900)])
 def test_page_fits_its_screen(page, width, height):
     image, embedding = scene(120, 160, 8)
     chrome = page(image, embedding, width, height)
@@ -354,5 +442,5 @@ def test_a_link_names_a_view(page):
     state = assert_agrees(chrome, image, embedding)
     assert state == {
         "x": 70, "y": 9, "source": "rgb", "norm": "L2", "kind": "normalized",
-        "kernel": 7, "dilation": 3, "scale": 12.5,
+        "kernel": 7, "dilation": 3, "scale": 12.5, "beside": "result", "x2": 24, "y2": 32,
     }  # fmt: skip

@@ -1,7 +1,7 @@
 "use strict";
 // Decodes the picture and its embeddings, computes local masks and box filters, and draws them.
 // Names follow the library: distance d, scale s, mask m, window offsets k.
-// `window.explorer` holds what is shown: {state, mask()}.
+// `window.explorer` holds what is shown: {state, mask(), beside()}.
 
 const $ = (id) => document.getElementById(id);
 const KERNELS = [3, 5, 7, 9, 13, 21];
@@ -85,6 +85,32 @@ function weigh(m, x, y, { embedding, norm, scale, deltas }) {
   return sum;
 }
 
+// How far the filtered colour y of pixel (x, y), its channels summed, moves with each embedding of the
+// window: the lengths of dy/de. With w the normalised mask, dy/dd[k] = -s w[k] (x[k] - y).
+function embeddingGradient(colours, x, y, view) {
+  const { width } = view.embedding, { values, channels } = view.embedding[view.norm], { deltas } = view;
+  const w = new Float64Array(deltas.length), sum = weigh(w, x, y, view), p = (y * width + x) * channels;
+  const at = (k) => (y + deltas[k][0]) * width + x + deltas[k][1];
+  const inside = [...w.keys()].filter((k) => w[k] > 0);
+  const bright = (q) => colours[3 * q] + colours[3 * q + 1] + colours[3 * q + 2];
+  let mean = 0;
+  for (const k of inside) mean += ((w[k] /= sum) * bright(at(k)));
+  const lengths = w.map(() => 0), own = new Float64Array(channels);
+  for (const k of inside) {
+    const q = at(k) * channels, pull = view.scale * w[k] * (bright(at(k)) - mean);
+    let square = 0;
+    for (let c = 0; c < channels; c++) {
+      const difference = values[p + c] - values[q + c];
+      const g = pull * (view.norm === "L1" ? Math.sign(difference) : difference);
+      own[c] -= g; // the pixel's own embedding is part of every distance
+      square += g * g;
+    }
+    lengths[k] = Math.sqrt(square);
+  }
+  lengths[deltas.length >> 1] = Math.hypot(...own);
+  return Array.from(lengths);
+}
+
 // Writes both filtered pictures, coarse first; yields after every row of pixels.
 function* filter(colours, view, plain, aware) {
   const { width, height } = view.embedding, { deltas } = view;
@@ -152,21 +178,37 @@ function colour(share) {
   return `rgb(${parts})`;
 }
 
+const brief = (weight) => (weight < 0.005 ? "0" : weight < 1 ? weight.toFixed(2).slice(1) : weight.toPrecision(2));
+
 // One square for each weight, around the canvas point (x, y); `zoom` canvas pixels to a picture pixel.
+// Squares that are large enough say their weight.
 function drawMask(context, m, deltas, x, y, zoom, side) {
-  const top = Math.max(...m);
+  const top = Math.max(...m) || 1, legible = side >= 18 * (window.devicePixelRatio || 1);
+  context.font = `${Math.min(side * 0.42, 18)}px system-ui, sans-serif`;
+  context.textAlign = "center";
+  context.textBaseline = "middle";
   m.forEach((weight, k) => {
+    const [v, u] = [y + deltas[k][0] * zoom, x + deltas[k][1] * zoom];
     context.fillStyle = colour(weight / top);
-    context.fillRect(x + deltas[k][1] * zoom - side / 2, y + deltas[k][0] * zoom - side / 2, side, side);
+    context.fillRect(u - side / 2, v - side / 2, side, side);
+    context.fillStyle = weight > 0.55 * top ? "#000" : "#fff";
+    if (legible) context.fillText(brief(weight), u, v);
   });
 }
 
-function drawFrame(context, x, y, half) {
+function drawFrame(context, x, y, half, name = "") {
   for (const [style, width] of [["#000a", 5], ["#fff", 2]]) {
     context.strokeStyle = style;
     context.lineWidth = width;
     context.strokeRect(x - half, y - half, 2 * half, 2 * half);
+    context.font = "bold 20px system-ui, sans-serif";
+    context.textAlign = "left";
+    context.textBaseline = "alphabetic";
+    context.lineJoin = "round";
+    if (width > 2) context.strokeText(name, x + half + 5, y + 7);
   }
+  context.fillStyle = "#fff";
+  context.fillText(name, x + half + 5, y + 7);
 }
 
 function fit(canvas) {
@@ -200,48 +242,90 @@ async function main() {
   const { width, height } = embeddings.rgb, colours = embeddings.rgb.L1.values;
   const form = $("controls"), control = form.elements;
   const state = { x: width >> 1, y: height >> 1, source: "rgb", norm: "L1", kind: "exponential",
-    kernel: 9, dilation: 1, scale: 0 };
+    kernel: 9, dilation: 1, scale: 0, beside: "result", x2: width >> 2, y2: height >> 1 };
   const scales = {}; // the scale last used for each embedding and distance
 
   const view = (kernel = state.kernel, dilation = state.dilation) => ({
     embedding: embeddings[state.source], norm: state.norm, scale: state.scale,
     deltas: offsets(kernel, dilation),
   });
-  const mask = (v = view()) => {
-    const m = new Float64Array(v.deltas.length), sum = weigh(m, state.x, state.y, v);
+  const mask = (v = view(), { x, y } = state) => {
+    const m = new Float64Array(v.deltas.length), sum = weigh(m, x, y, v);
     return Array.from(m, (weight) => (state.kind === "normalized" ? weight / sum : weight));
   };
-  window.explorer = { state, mask: () => mask() };
+  const second = () => ({ x: state.x2, y: state.y2 });
+  // The weights beside the mask, where these are no result: one for each neighbour.
+  const beside = (v = view()) => {
+    if (state.beside === "second") return mask(v, second());
+    if (state.beside === "embedding") return embeddingGradient(colours, state.x, state.y, v);
+    const m = new Float64Array(v.deltas.length), sum = weigh(m, state.x, state.y, v);
+    return Array.from(m, (weight) => weight / sum);
+  };
+  window.explorer = { state, mask: () => mask(), beside: () => beside() };
 
   // -- pictures
   const canvases = ["picture", "plain", "aware"].map($);
   const images = canvases.map((canvas) => {
     Object.assign(canvas, { width, height });
-    canvas.style.aspectRatio = `${width} / ${height}`;
     return new ImageData(width, height);
   });
+  document.documentElement.style.setProperty("--aspect", width / height);
   for (let i = 0; i < width * height; i++) paint(images[0], i % width, (i / width) | 0, 1, colours, 3 * i, 255);
   const show = () => canvases.forEach((canvas, i) => canvas.getContext("2d").putImageData(images[i], 0, 0));
 
+  const radius = () => Math.max(6, state.dilation * (state.kernel >> 1) + 1);
+
+  function lens(canvas, picture, { x, y }, m, deltas) {
+    const context = fit(canvas), size = 2 * radius() + 1, zoom = canvas.width / size, middle = canvas.width / 2;
+    context.drawImage(picture, x - radius(), y - radius(), size, size, 0, 0, canvas.width, canvas.width);
+    const side = state.dilation > 1 ? 0.66 * state.dilation : 0.86;
+    if (m) drawMask(context, m, deltas, middle, middle, zoom, zoom * side);
+    drawFrame(context, middle, middle, (zoom * (m ? Math.max(1, side) : 1)) / 2);
+  }
+
   function lenses() {
-    const v = view(), m = mask(v), radius = Math.max(9, state.dilation * (state.kernel >> 1) + 2);
-    ["lens-mask", "lens-plain", "lens-aware"].map($).forEach((lens, i) => {
-      const context = fit(lens), zoom = lens.width / (2 * radius + 1), middle = lens.width / 2;
-      context.drawImage(canvases[i], state.x - radius, state.y - radius, 2 * radius + 1, 2 * radius + 1,
-        0, 0, lens.width, lens.width);
-      if (i === 0) drawMask(context, m, v.deltas, middle, middle, zoom, 0.66 * zoom * state.dilation);
-      drawFrame(context, middle, middle, zoom * (state.dilation > 3 ? 1.5 : 0.5));
-    });
+    const v = view(), at = state.beside === "second" ? second() : state;
+    lens($("lens-mask"), canvases[0], state, mask(v), v.deltas);
+    if (state.beside === "result") lens($("lens-beside"), canvases[2], state);
+    else lens($("lens-beside"), canvases[0], at, beside(v), v.deltas);
+  }
+
+  const NAMES = { second: "m of B", picture: "∂y/∂x", embedding: "|∂y/∂e|" };
+  const SAYS = {
+    result: () => "The masked filter, around the pixel",
+    second: () => `B looks at ${share(mask(view(), second()))}`,
+    picture: () => "Output y of the pixel: the weight of each input x",
+    embedding: () => "Output y of the pixel: how it moves with each e",
+  };
+  // What a lens says: of the neighbour under the pointer, if there is one, else of all.
+  function captions(pointed) {
+    const v = view();
+    $("pointed-mask").textContent = "Point at a neighbour to read its weight";
+    $("pointed-beside").textContent = SAYS[state.beside]();
+    if (pointed === undefined) return;
+    const [dy, dx] = v.deltas[pointed], where = `k = (${dy}, ${dx}): `;
+    $("pointed-mask").textContent = `${where}m = ${mask(v)[pointed].toPrecision(3)}`;
+    if (state.beside in NAMES) {
+      $("pointed-beside").textContent = `${where}${NAMES[state.beside]} = ${beside(v)[pointed].toPrecision(3)}`;
+    }
+  }
+
+  // Of how many neighbours a mask of equal weights would have to be made: (sum m)^2 / sum m^2.
+  function share(m) {
+    const sum = m.reduce((a, b) => a + b), square = m.reduce((a, b) => a + b * b, 0);
+    return `${((sum * sum) / square).toFixed(1)} of ${m.length} neighbours`;
   }
 
   function point() {
     const v = view(), m = mask(v), context = fit($("overlay")), zoom = $("overlay").width / width;
-    const x = (state.x + 0.5) * zoom, y = (state.y + 0.5) * zoom, dilation = state.dilation;
-    drawMask(context, m, v.deltas, x, y, zoom, zoom * (dilation > 1 ? Math.max(1.5, 0.66 * dilation) : 1));
-    drawFrame(context, x, y, Math.max(8, zoom * (dilation * (state.kernel >> 1) + 1 + dilation / 2)));
-    const sum = m.reduce((a, b) => a + b), square = m.reduce((a, b) => a + b * b, 0);
-    $("readout").textContent = `Pixel (${state.x}, ${state.y}) looks at ${((sum * sum) / square).toFixed(1)}` +
-      ` of ${m.length} neighbours`;
+    const { dilation } = state, comparing = state.beside === "second";
+    const pixels = comparing ? [["B", second(), beside(v)], ["A", state, m]] : [["", state, m]];
+    for (const [name, at, weights] of pixels) {
+      const x = (at.x + 0.5) * zoom, y = (at.y + 0.5) * zoom;
+      drawMask(context, weights, v.deltas, x, y, zoom, zoom * (dilation > 1 ? Math.max(1.5, 0.66 * dilation) : 1));
+      drawFrame(context, x, y, Math.max(8, zoom * (dilation * (state.kernel >> 1) + 1 + dilation / 2)), name);
+    }
+    $("readout").textContent = comparing ? between(v) : `Pixel (${state.x}, ${state.y}) looks at ${share(m)}`;
     $("top").textContent = Number(Math.max(...m).toPrecision(2));
     for (const button of $("strip").children) {
       const [kernel, d] = [+button.dataset.kernel, +button.dataset.dilation], canvas = button.firstChild;
@@ -249,7 +333,15 @@ async function main() {
       Object.assign(canvas, { width: 8 * kernel, height: 8 * kernel });
       drawMask(canvas.getContext("2d"), mask(view(kernel, d)), offsets(kernel, 1), 4 * kernel, 4 * kernel, 8, 8);
     }
+    captions();
     lenses();
+  }
+
+  function between(v) {
+    const { values, channels } = v.embedding[v.norm], [p, q] = [state, second()].map(({ x, y }) => (y * width + x) * channels);
+    const d = distance(values, channels, p, q, v.norm);
+    return `A (${state.x}, ${state.y}) and B (${state.x2}, ${state.y2}): ` +
+      `d = ${d.toPrecision(3)}, exp(−s d) = ${Math.exp(-v.scale * d).toPrecision(2)}`;
   }
 
   let running = 0; // number of the newest filter run: older ones stop
@@ -275,14 +367,15 @@ async function main() {
     history.replaceState(null, "", `#${new URLSearchParams(state)}`);
   }
   function controls() {
-    for (const name of ["source", "norm", "kind", "kernel", "dilation"]) control[name].value = state[name];
+    for (const name of ["source", "norm", "kind", "kernel", "dilation", "beside"]) control[name].value = state[name];
     control.scale.value = state.scale > 0 ? fromScale(state.scale) : 0;
     $("scale-value").textContent = state.scale;
+    $("swap").hidden = state.beside !== "second";
     control.scale.setAttribute("aria-valuetext", `s = ${state.scale}`);
     const d = state.norm === "L1" ? "‖e<sub>p</sub> − e<sub>p+k</sub>‖<sub>1</sub>"
       : "½ ‖e<sub>p</sub> − e<sub>p+k</sub>‖<sup>2</sup>";
-    $("formula").innerHTML = `m<sub>k</sub> = exp(−s d<sub>k</sub>)` +
-      `${state.kind === "normalized" ? " / Σ<sub>j</sub> exp(−s d<sub>j</sub>)" : ""}<br>d<sub>k</sub> = ${d}`;
+    $("formula").innerHTML = `<span>m<sub>k</sub> = exp(−s d<sub>k</sub>)` +
+      `${state.kind === "normalized" ? " / Σ<sub>j</sub> exp(−s d<sub>j</sub>)" : ""}</span> <span>d<sub>k</sub> = ${d}</span>`;
   }
   function change(changes) {
     Object.assign(state, changes);
@@ -293,12 +386,12 @@ async function main() {
     scales[state.source + state.norm] = state.scale;
     controls();
     point();
-    refilter();
+    if (!("beside" in changes)) refilter();
     remember();
   }
-  function move(x, y) {
-    state.x = Math.min(Math.max(x, 0), width - 1);
-    state.y = Math.min(Math.max(y, 0), height - 1);
+  function move(x, y, [across, down] = ["x", "y"]) {
+    state[across] = Math.min(Math.max(x, 0), width - 1);
+    state[down] = Math.min(Math.max(y, 0), height - 1);
     point();
   }
 
@@ -311,8 +404,8 @@ async function main() {
     const button = document.createElement("button");
     button.type = "button";
     Object.assign(button.dataset, { kernel, dilation });
-    button.append(document.createElement("canvas"), `${kernel} × ${kernel}`,
-      document.createElement("br"), `dilation ${dilation}`);
+    button.append(document.createElement("canvas"), `${kernel} × ${kernel}, ${dilation}`);
+    button.title = `Window ${kernel} × ${kernel}, dilation ${dilation}`;
     button.onclick = () => change({ kernel, dilation });
     $("strip").append(button);
   }
@@ -327,8 +420,11 @@ async function main() {
   const pick = (event) => {
     delete wanted.source; // whoever picks a pixel has left the view that the link names
     const box = event.currentTarget.getBoundingClientRect();
-    move(Math.floor(((event.clientX - box.left) / box.width) * width),
-      Math.floor(((event.clientY - box.top) / box.height) * height));
+    const x = Math.floor(((event.clientX - box.left) / box.width) * width);
+    const y = Math.floor(((event.clientY - box.top) / box.height) * height);
+    if (!event.shiftKey) return move(x, y);
+    if (state.beside !== "second") change({ beside: "second" });
+    move(x, y, ["x2", "y2"]);
   };
   for (const target of [$("frame"), canvases[1], canvases[2]]) {
     target.addEventListener("pointerdown", (event) => { pick(event); remember(); });
@@ -349,6 +445,20 @@ async function main() {
     act();
     remember();
   });
+  $("swap").onclick = () => {
+    [state.x, state.x2, state.y, state.y2] = [state.x2, state.x, state.y2, state.y];
+    point();
+    remember();
+  };
+  for (const canvas of [$("lens-mask"), $("lens-beside")]) {
+    canvas.addEventListener("pointermove", ({ offsetX, offsetY }) => {
+      const size = 2 * radius() + 1, { dilation, kernel } = state;
+      const [j, i] = [offsetX, offsetY].map((at) =>
+        Math.round(((at / canvas.clientWidth) * size - size / 2) / dilation) + (kernel >> 1));
+      captions(Math.min(i, j) >= 0 && Math.max(i, j) < kernel ? i * kernel + j : undefined);
+    });
+    canvas.addEventListener("pointerleave", () => captions());
+  }
   new ResizeObserver(point).observe($("frame"));
 
   // -- the first view: the one that a link names, else the learned embedding's, when it is there
@@ -363,11 +473,13 @@ async function main() {
     label.textContent = "Learned";
     learned.disabled = false;
   }
-  for (const name of ["x", "y", "kernel", "dilation", "scale"]) wanted[name] = +wanted[name];
+  for (const name of ["x", "y", "kernel", "dilation", "scale", "x2", "y2"]) if (name in wanted) wanted[name] = +wanted[name];
   if (!touched && wanted.source in embeddings && Object.values(wanted).every((value) => value === value)) {
-    change({ source: wanted.source, norm: wanted.norm });
-    change({ kind: wanted.kind, kernel: wanted.kernel, dilation: wanted.dilation, scale: wanted.scale });
-    move(wanted.x, wanted.y);
+    const { source, norm, x, y, x2 = state.x2, y2 = state.y2, ...rest } = wanted;
+    change({ source, norm });
+    change(rest);
+    move(x2, y2, ["x2", "y2"]);
+    move(x, y);
     remember();
   } else if (!touched && embeddings.learned) change({ source: "learned" });
   document.documentElement.dataset.ready = "true";
