@@ -26,6 +26,7 @@ from segaware_np.ops.mask import (
     normalized_mask_forward,
 )
 from segaware_np.ops.softmax import softmax_cross_entropy_backward, softmax_cross_entropy_forward
+from segaware_np.ops.transposed_convolution import transposed_convolution_forward
 from segaware_np.optim import SGD
 from segaware_np.window import Window
 from segaware_np.xp import array_module, as_array
@@ -57,6 +58,18 @@ def arrays_of(name: str, xp: ModuleType) -> list:
     """A case's inputs, in single precision."""
     inputs = CASES[name].inputs.values()
     return [to(xp, a.astype("f") if a.dtype.kind == "f" else a) for a in inputs]
+
+
+def test_transposed_convolution_makes_one_array_as_large_as_its_output(cupy, monkeypatch) -> None:
+    x, weight, made, empty = cupy.asarray(X), cupy.ones((4, 5, 3, 3), "f"), [], cupy.empty
+
+    def record(shape, dtype=float):
+        made.append(shape)
+        return empty(shape, dtype)
+
+    monkeypatch.setattr(cupy, "empty", record)
+    y, _ = transposed_convolution_forward(x, weight, window=Window(3, stride=2))
+    assert made.count(y.shape) == 1
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -78,6 +78,7 @@ def test_direct_backward_needs_a_fifth_of_the_explicit_one(problem):
             ops.segaware_convolution_explicit_backward,
         ),
     ):
+
         def step(forward=forward, backward=backward):
             y, cache = forward(x, mask, weight, window=window)
             return backward(y, cache)
@@ -97,3 +98,13 @@ def test_masked_sums_need_an_eighth_of_their_columns(monkeypatch):
         return ops.masked_sum_backward(y, cache)
 
     assert peak(step) <= x.nbytes * window.size / 8
+
+
+@pytest.mark.parametrize("stride", [1, 4])
+def test_transposed_convolution_holds_little_beside_its_output(monkeypatch, stride):
+    monkeypatch.setattr(threads._state, "count", 2)
+    rng, window = np.random.default_rng(0), Window(4, stride=stride)
+    x = rng.standard_normal((1, 8, 512 // stride, 512 // stride), dtype="float32")
+    weight = rng.standard_normal((8, 8, 4, 4), dtype="float32")
+    output = 8 * 512 * 512 * 4
+    assert peak(lambda: ops.transposed_convolution_forward(x, weight, window=window)) < output / 2

@@ -71,7 +71,9 @@ def convolution_grad(
         dx, _, dweight, dbias = backward(dy, x, None, weight, window, groups, need)
     else:
         dx = forward(dy, None, turned[0], None, turned[1], groups)
-        _, _, dweight, dbias = backward(dy, x, None, weight, window, groups, {*need} - {"x"})
+        dweight = dbias = None
+        if others := {*need} - {"x"}:
+            _, _, dweight, dbias = backward(dy, x, None, weight, window, groups, others)
     return dx, dweight, dbias
 
 
@@ -106,7 +108,7 @@ def forward(
             return plain.convolution(x, weight, bias, window, groups)
         return masked.segaware_convolution(x, mask, weight, bias, window, groups)
     problem = _Problem(x, mask, weight, window, groups)
-    windows, images, matrix = problem.windows, problem.images, problem.matrix  # (N,C,HW), (O,CK)
+    windows, images, matrix = problem.windows, _images(x), problem.matrix  # (N,C,HW), (O,CK)
     y = np.empty((x.shape[0], weight.shape[0], *windows.count), x.dtype)
 
     def work(job: tuple[int, Pair]) -> None:
@@ -139,12 +141,13 @@ def backward(
         return found
     problem = _Problem(x, mask, weight, window, groups)
     dy = np.ascontiguousarray(dy)
-    dx = np.zeros(problem.images.shape, x.dtype)
+    dx = np.zeros((*x.shape[:2], problem.windows.pixels), x.dtype)
     wanted = mask is not None and "mask" in need
+    images = _images(x) if wanted or "weight" in need else None  # dx does not depend on x
     dmask = np.zeros((len(x), window.size, *problem.windows.count), x.dtype) if wanted else None
 
     def work(rows: list[tuple[int, Pair]]) -> _Share:
-        share = _Share(problem, need)
+        share = _Share(problem, images, need)
         for n, (first, stop) in rows:
             target = Gathering(dx[n], problem.windows, (first, stop))
             for band in problem.windows.bands(first, stop):
@@ -187,8 +190,8 @@ def _weight_grad(
 class _Share:
     """One thread's share of a backward pass: its own sums for dW and db, strips of dx."""
 
-    def __init__(self, problem: _Problem, need: Collection[str]) -> None:
-        self.problem, self.need = problem, need
+    def __init__(self, problem: _Problem, images: np.ndarray | None, need: Collection[str]) -> None:
+        self.problem, self.images, self.need = problem, images, need
         self.weight = _LongSum(problem.matrix)
         self.bias = np.zeros(len(problem.matrix))
         self.borders: list[tuple[int, int, np.ndarray]] = []
@@ -202,15 +205,18 @@ class _Share:
         if "weight" in self.need:
             dweight = self.weight.next()
         for block in self.problem.blocks:
-            seen = self.problem.windows.look(self.problem.images[n, block.channels], band)
+            channels = block.channels.stop - block.channels.start
+            shape = self.problem.windows.view_shape(channels, band)
+            if self.images is not None:
+                seen = self.problem.windows.look(self.images[n, block.channels], band)
             if "weight" in self.need:
                 columns = self.problem.columns(seen, n, band)  # (C K, pixels)
                 for outputs, taps, rows in block.products:
                     gemm(dy[outputs], columns[rows].T, dweight[outputs, taps], beta=1)
             if "x" in self.need or dmask is not None:
-                arrived = self.problem.arrived(block, dy, seen.shape)  # (C, kh, kw, pixels + ...)
+                arrived = self.problem.arrived(block, dy, shape)  # (C, kh, kw, pixels + ...)
             if dmask is not None:
-                dm = np.einsum("cijyx,cijyx->ijyx", seen, _windows(arrived, seen.shape))
+                dm = np.einsum("cijyx,cijyx->ijyx", seen, _windows(arrived, shape))
                 self.problem.windows.clear(dm, band)
                 dmask[n, :, band[0] : band[1]] += dm.reshape(-1, *dm.shape[2:])
             if "x" in self.need:
@@ -275,9 +281,8 @@ class _Problem:
         window: Window,
         groups: int,
     ) -> None:
-        n, c, *shape = x.shape
+        _, c, *shape = x.shape
         self.windows = WindowViews(window, (shape[0], shape[1]))
-        self.images = np.ascontiguousarray(x).reshape(n, c, self.windows.pixels)
         self.mask = mask
         self.pointwise = mask is None and window == Window(1)  # the columns are the image itself
         room = margin(self.windows)
@@ -356,6 +361,12 @@ class _Problem:
         self.windows.clear(inner, band)
         self.windows.clear(columns, band)
         return gather_weighted(arrived, weights, self.windows, band)
+
+
+def _images(x: np.ndarray) -> np.ndarray:
+    """Images (N, C, H, W) with their pixels in a line, (N, C, H W)."""
+    n, c, h, w = x.shape
+    return np.ascontiguousarray(x).reshape(n, c, h * w)
 
 
 def _rows(image: np.ndarray, band: Pair) -> np.ndarray:

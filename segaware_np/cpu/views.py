@@ -83,6 +83,10 @@ class WindowViews:
         rows, columns = (band[1] - 1 - band[0]) * sh + (kh - 1) * dh, (kw - 1) * dw
         return first, first + rows * width + columns + (self.count[1] - 1) * sw + 1
 
+    def view_shape(self, channels: int, band: Pair) -> tuple[int, ...]:
+        """Shape of a band's windows, (C, kh, kw, rows, Wo)."""
+        return channels, *self.window.kernel, band[1] - band[0], self.count[1]
+
     def view(self, memory: np.ndarray, start: int, band: Pair) -> np.ndarray:
         """Return a band's windows on flat pixels.
 
@@ -97,10 +101,9 @@ class WindowViews:
         -------
         (C, kh, kw, rows, Wo) view, whose memory is that of the pixels.
         """
-        (kh, kw), (sh, sw) = self.window.kernel, self.window.stride
-        (dh, dw), width = self.window.dilation, self.shape[1]
+        (sh, sw), (dh, dw), width = self.window.stride, self.window.dilation, self.shape[1]
         c, length = memory.shape
-        shape = (c, kh, kw, band[1] - band[0], self.count[1])
+        shape = self.view_shape(c, band)
         if c == 0:
             return np.empty(shape, memory.dtype)
         steps = (length, dh * width, dw, sh * width, sw)

@@ -180,18 +180,18 @@ def _image_grad(
     # Channels by their place in a group: a piece takes the same channels of every group.
     outputs, channels = weight.shape[0] // groups, weight.shape[1]
     taps = weight.reshape(groups, outputs, channels, window.size)
-    image = x.reshape(n, groups, channels, *shape)
+    whole = n, groups, channels, *shape
     outer = dy.reshape(n, groups, outputs, windows)
     for some, part in _pieces(n, channels, groups * window.size * windows * x.dtype.itemsize):
-        piece = image[some, :, part]
-        piece = piece.reshape(len(piece), -1, *shape)  # (n, g c, H, W)
+        size = some.stop - some.start, groups * (part.stop - part.start), *shape  # (n, g c, H, W)
         transposed = taps[:, :, part].reshape(groups, outputs, -1).swapaxes(1, 2)  # (g, c K, O)
         dcols = _products(transposed, _side_by_side(outer[some]))
-        target = None if dx is None else dx.reshape(image.shape)[some, :, part]
-        with _contiguous(target, piece.shape) as found:
+        target = None if dx is None else dx.reshape(whole)[some, :, part]
+        with _contiguous(target, size) as found:
             if mask is None:
                 gather_columns(dcols, found, window)
             else:
+                piece = x.reshape(whole)[some, :, part].reshape(size)
                 masked_columns_grad(dcols, piece, mask[some], found, _part(dmask, some), window)
         del dcols  # before the next piece is made
     return dx, None if dmask is None else dmask.astype(x.dtype, copy=False)
