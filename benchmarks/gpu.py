@@ -1,26 +1,38 @@
 """Segmentation-aware convolution on a GPU: this library, PyTorch, and cuDNN's plain convolution.
 
-    python benchmarks/gpu.py [--tf32] [--batch 8] [--turns 30] [--only 64,128]
+    python benchmarks/gpu.py [--tf32] [--batch 8] [--turns 30] [--only 64,128] [--json times.json]
+    python benchmarks/gpu.py --all [--json gpu.json]
 
 All contenders of a case take turns within one run, on the same arrays (shared by DLPack) and in
 the same stream. A line gives milliseconds (median and quartiles), their ratio to ours and to the
 floor, and the memory at the peak beyond the inputs. The floor is the larger of the bytes that must
 move over the measured bandwidth of a copy, and the operations over the measured rate of a matrix
 product. Needs CuPy, PyTorch and a GPU.
+
+With --all come first the tests marked gpu, then compute-sanitizer if there is one, then these times
+in float32 and in TF32 (10 turns): less than ten minutes. The results go to one JSON file and, as a
+table in Markdown, to a file of the same name beside it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from math import prod
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import gpu_all
 import numpy as np
 from contenders import Case, Filters, our_filters, ours, pytorch, torch_filters
+
+from segaware_np.files import atomic_write, check_writable
+from segaware_np.testing.cuda import real_cupy
 
 # Channels in and out, side of the image, kernel, dilation.
 SIZES = (
@@ -130,7 +142,27 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--turns", type=int, default=30)
     parser.add_argument("--only", help="input channels of the cases to run, such as 64,128")
+    parser.add_argument("--json", type=Path, help="where the results go, too")
+    parser.add_argument("--all", action="store_true", help="tests, compute-sanitizer, all times")
     options = parser.parse_args()
+    others = {*vars(options)} - {"all", "json"}
+    if options.all and any(vars(options)[o] != parser.get_default(o) for o in others):
+        parser.error("--all: expected no other option than --json")
+    if options.json:
+        check_writable(options.json)
+    return run_all(options.json or Path("gpu.json")) if options.all else run_times(options)
+
+
+def run_all(target: Path) -> int:
+    cupy, line = real_cupy()
+    if cupy is None:
+        print(f"benchmarks/gpu.py needs a GPU: {line}", file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory() as folder:
+        return gpu_all.everything(cupy, gpu_all.stages(Path(folder)), target)
+
+
+def run_times(options: argparse.Namespace) -> int:
     os.environ["CUPY_TF32"] = str(int(options.tf32))  # read by CuPy when it is imported
     try:
         import cupy
@@ -151,17 +183,20 @@ def main() -> int:
     print(f"copy {device.bandwidth / 1e9:.0f} GB/s, product {device.rate / 1e12:.1f} TFLOP/s")
     print(f"batch {options.batch}, {options.turns} turns; milliseconds: median [quartiles]")
     chosen = options.only and {int(c) for c in options.only.split(",")}
-    for channels, outputs, *rest in SIZES:
-        if not chosen or channels in chosen:
-            compare(device, Case(options.batch, channels, outputs, *rest))
+    cases: list[Case | Filters] = [Case(options.batch, *size) for size in SIZES]
+    rows: list[dict[str, Any]] = []
+    for case in [*cases, Filters()]:
+        if not chosen or (isinstance(case, Case) and case.channels in chosen):
+            rows += compare(device, case)
             torch.cuda.empty_cache()
-    if not chosen:
-        compare(device, Filters())
+            if options.json:  # after each case: what is stopped later leaves these
+                with atomic_write(options.json) as file:
+                    file.write(json.dumps(rows, indent=1).encode())
     return 0
 
 
-def compare(device: Device, case: Case | Filters) -> None:
-    """Check that the contenders of a case agree, time them and print what came out."""
+def compare(device: Device, case: Case | Filters) -> list[dict[str, Any]]:
+    """Check that the contenders of a case agree, time them, print and return what came out."""
     import torch
 
     convolution = isinstance(case, Case)
@@ -169,6 +204,7 @@ def compare(device: Device, case: Case | Filters) -> None:
     tensors = {name: torch.from_dlpack(a) for name, a in inputs.items()}
     mine = ours(case, inputs) if convolution else our_filters(case, inputs)
     theirs = pytorch(case, tensors) if convolution else torch_filters(case, tensors)
+    rows = []
     print(f"\n{case}")
     for task, run in mine.items():
         operations, moved = work(case)[task]
@@ -186,11 +222,16 @@ def compare(device: Device, case: Case | Filters) -> None:
             raise ValueError(f"{case}, {task}: the contenders do not compute the same")
         timings = device.measure({"ours": run, **rivals})
         for name, t in timings.items():
+            ours_takes = timings["ours"].median
+            ratios = {"times_ours": t.median / ours_takes, "times_floor": t.median / floor}
+            about = {"case": str(case), "task": task, "contender": name}
+            rows.append({**about, **t._asdict(), **ratios})
             print(
                 f"    {name:26} {t.median:9.3f} [{t.low:.3f}, {t.high:.3f}]  "
-                f"x{t.median / timings['ours'].median:6.2f} ours  x{t.median / floor:6.1f} floor  "
+                f"x{ratios['times_ours']:6.2f} ours  x{ratios['times_floor']:6.1f} floor  "
                 f"{t.peak / 2**20:7.0f} MiB"
             )
+    return rows
 
 
 def difference(mine: Any, theirs: Any) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -20,6 +21,7 @@ with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(FOLDER))
     import contenders
     import gpu
+    import gpu_all
     import small
 
 CASES = (
@@ -72,12 +74,15 @@ class Host(gpu.Device):
 def test_all_contenders_compute_the_same(monkeypatch, capsys, case) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     monkeypatch.setattr(torch, "compile", lambda form, **_: form)  # takes minutes
-    gpu.compare(Host(), case)
+    rows = gpu.compare(Host(), case)
     lines = capsys.readouterr().out.splitlines()
     errors = [float(line.split()[4]) for line in lines if "largest difference" in line]
     assert len(errors) == len(gpu.work(case)) and max(errors) < 1e-5
     assert not [line for line in lines if "Error" in line]
     rivals = {line.split("  ")[2] for line in lines if "floor  " in line}
+    assert {row["contender"] for row in rows} == rivals
+    assert {row["task"] for row in rows} == gpu.work(case).keys()
+    assert all(row["times_ours"] == 1 for row in rows if row["contender"] == "ours")
     plain = set(gpu.PLAIN.values()) if isinstance(case, contenders.Case) else set()
     assert rivals >= {"ours", "PyTorch compiled"} | plain
 
@@ -117,6 +122,68 @@ def test_benchmark_says_what_is_missing(monkeypatch, capsys) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     assert gpu.main() == 1
     assert "needs CuPy and PyTorch" in capsys.readouterr().err
+
+
+def test_all_says_that_there_is_no_gpu_and_writes_nothing(monkeypatch, capsys, tmp_path) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--all", "--json", str(tmp_path / "gpu.json")])
+    monkeypatch.setattr(gpu, "real_cupy", lambda: (None, "no driver"))
+    assert gpu.main() == 1
+    assert capsys.readouterr().err == "benchmarks/gpu.py needs a GPU: no driver\n"
+    assert not [*tmp_path.iterdir()]
+
+
+def test_all_refuses_the_options_of_one_run(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--all", "--tf32"])
+    with pytest.raises(SystemExit):
+        gpu.main()
+    assert "--all: expected no other option than --json" in capsys.readouterr().err
+
+
+def python(name: str, code: str, limit: float = 60, times: Path | None = None) -> gpu_all.Stage:
+    return gpu_all.Stage(name, [sys.executable, "-c", code], limit, times)
+
+
+def test_a_stage_tells_how_it_ended() -> None:
+    results = [
+        gpu_all.run(stage)["result"]
+        for stage in (
+            python("good", "pass"),
+            python("bad", "raise SystemExit(5)"),
+            python("stuck", "import time; print('begun', flush=True); time.sleep(600)", limit=0.5),
+            gpu_all.Stage("none", ["no-such-program"], 60),
+        )
+    ]
+    assert results == ["passed", "failed", "stopped", "not installed"]
+
+
+def test_all_stages_come_into_one_file_and_one_table(cupy, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(gpu_all, "machine", lambda cupy: {"device": "a card", "date": "2000-01-01"})
+    row = {"case": "8x3", "task": "forward", "contender": "ours", "median": 0.25, "low": 0.2}
+    row |= {"high": 0.3, "peak": 3 << 20, "times_ours": 1.0, "times_floor": 2.5}
+    times, target = tmp_path / "times.json", tmp_path / "gpu.json"
+    times.write_text(json.dumps([row]))
+    todo = [
+        python("tests", "print('7 passed'); print()"),
+        python("times", "import time; time.sleep(600)", limit=0.5, times=times),
+    ]
+    assert gpu_all.everything(cupy, todo[:1], target) == 0
+    assert gpu_all.everything(cupy, todo, target) == 1  # stopped, but what it measured is kept
+    stages = json.loads(target.read_text())["stages"]
+    assert [(s["result"], s["last_line"], s["times"]) for s in stages] == [
+        ("passed", "7 passed", []),
+        ("stopped", "", [row]),
+    ]
+    lines = (tmp_path / "gpu.md").read_text().splitlines()
+    assert lines[0] == "device a card, date 2000-01-01"
+    assert lines[-1] == "| 8x3, forward | ours | 0.250 | 1.00 | 2.5 | 3 |"
+    assert "**tests**: passed" in lines[-3] and "| 7 passed |" in lines[-3]
+
+
+def test_all_takes_less_than_ten_minutes_and_asks_for_what_is_there(tmp_path) -> None:
+    todo = gpu_all.stages(tmp_path)
+    assert sum(stage.limit for stage in todo) < 600
+    named = [word for stage in todo for word in stage.command if word.endswith(".py")]
+    assert len(named) == 3 and all((FOLDER.parent / name).is_file() for name in named)
 
 
 def test_the_reference_for_small_images_computes_the_same_and_is_timed() -> None:
