@@ -15,12 +15,14 @@ from segaware_np.data import (
     Augmentation,
     ImageFolder,
     Loader,
+    PairedFolders,
     PairList,
     SyntheticScenes,
     VOCFolder,
 )
 from segaware_np.data.loader import read_ahead
 from segaware_np.files import FormatError
+from segaware_np.images import write_image, write_labels
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -48,8 +50,6 @@ class Numbered:
 def folder(tmp_path):
     """Pictures and labels a, b, c in the layout of PASCAL VOC."""
     pytest.importorskip("PIL", reason="reading images needs the extra 'images'")
-    from segaware_np.images import write_image, write_labels
-
     for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (tmp_path / name).mkdir(parents=True)
     for index, name in enumerate("abc"):
@@ -155,8 +155,6 @@ def test_other_bad_files(folder):
 
 
 def test_labels_of_another_size_are_refused(folder):
-    from segaware_np.images import write_labels
-
     write_labels(folder / "SegmentationClass/a.png", np.zeros((4, 5), np.int32))
     dataset = VOCFolder(folder, "train")
     with pytest.raises(FormatError, match=r"Class/a\.png: expected \(4, 6\).*got \(4, 5\)"):
@@ -192,8 +190,6 @@ def test_voc_folders_of_other_cameras(folder):
 
 
 def test_the_first_suffix_wins_where_two_images_have_one_name(folder):
-    from segaware_np.images import write_image
-
     write_image(folder / "JPEGImages/a.bmp", np.full((4, 6, 3), 99, np.uint8))
     assert contents(VOCFolder(folder, "train"))[0] == ("a", 0, 0)  # .png, then .bmp
     write_image(folder / "JPEGImages/a.JPG", np.full((4, 6, 3), 99, np.uint8))
@@ -522,3 +518,50 @@ def test_real_lists_read():
     assert len(berkeley) == 200 and labels.max() > 1 and labels.shape == image.shape[:2]
     batch = Loader(berkeley, 3, Augmentation(crop=400, scale=(0.5, 1), mirror=True)).batch(0)
     assert batch["image"].shape == (3, 3, 400, 400)
+
+
+def folders(tmp_path, names="abcdefghij"):
+    pytest.importorskip("PIL", reason="reading images needs the extra 'images'")
+    for folder in ("photos", "maps"):
+        (tmp_path / folder).mkdir()
+    for number, name in enumerate(names):
+        write_image(tmp_path / f"photos/{name}.png", np.full((4, 6, 3), number, np.uint8))
+        write_labels(tmp_path / f"maps/{name}.png", np.full((4, 6), number))
+    return tmp_path / "photos", tmp_path / "maps"
+
+
+def test_folders_are_paired_by_name_and_a_share_is_held_out(tmp_path):
+    photos, maps = folders(tmp_path)
+    write_labels(maps / "no_photo.png", np.ones((4, 6), int))
+    parts = {s: PairedFolders(photos, maps, s, 0.3, 5) for s in ("train", "val", "all")}
+    names = {s: [part.name(i) for i in range(len(part))] for s, part in parts.items()}
+    assert names["all"] == list("abcdefghij") and len(names["val"]) == 3
+    assert sorted(names["train"] + names["val"]) == names["all"]
+    for part in parts.values():
+        for image, labels in (part[i] for i in range(len(part))):
+            assert (image[..., 0] == labels).all()
+    other = PairedFolders(photos, maps, "val", 0.3, 6)
+    assert [other.name(i) for i in range(3)] != names["val"]
+    again = PairedFolders(photos, maps, "val", 0.3, 5)
+    assert [again.name(i) for i in range(3)] == names["val"]
+
+
+@pytest.mark.parametrize(("share", "held"), [(0.01, 1), (0.5, 1), (0.99, 1)])
+def test_of_two_images_one_is_held_out(tmp_path, share, held):
+    photos, maps = folders(tmp_path, "ab")
+    assert len(PairedFolders(photos, maps, "val", share)) == held
+
+
+def test_folders_that_do_not_fit_are_refused_by_name(tmp_path):
+    photos, maps = folders(tmp_path, "a")
+    with pytest.raises(ValueError, match="expected at least 2 to hold one out, got 1"):
+        PairedFolders(photos, maps)
+    with pytest.raises(ValueError, match=r"a.png is an image of its own"):
+        PairedFolders(photos, photos, "all")
+    with pytest.raises(ValueError, match="hold_out: expected a share between 0 and 1, got 1"):
+        PairedFolders(photos, maps, hold_out=1)
+    with pytest.raises(ValueError, match="split: expected 'train', 'val' or 'all', got 'test'"):
+        PairedFolders(photos, maps, "test")
+    write_image(photos / "z.png", np.zeros((4, 6, 3), np.uint8))
+    with pytest.raises(FileNotFoundError, match=r"z.png: no such file: .*maps/z.png"):
+        PairedFolders(photos, maps)

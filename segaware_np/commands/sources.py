@@ -5,8 +5,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from segaware_np.data import Dataset, ImageFolder, PairList, SyntheticScenes, VOCFolder
+from segaware_np.commands.options import fraction, whole
+from segaware_np.data import (
+    Dataset,
+    ImageFolder,
+    PairedFolders,
+    PairList,
+    SyntheticScenes,
+    VOCFolder,
+)
 from segaware_np.files import check_file, check_folder, check_writable, remove_leftovers
 
 HELP = (
@@ -19,21 +28,37 @@ _SPLITS = {"train": (0, 400), "val": (1, 50), "test": (2, 50)}  # of scenes: (se
 
 def add_arguments(parser: argparse.ArgumentParser, split: str) -> None:
     """Declare DATA and the options that say how to read it."""
-    parser.add_argument("data", metavar="DATA", help=HELP)
-    parser.add_argument("--split", default=split, help="which list of the folder, or which scenes")
+    parser.add_argument("data", metavar="DATA", nargs="?", help=f"{HELP}. Or none, and --images")
+    parser.add_argument(
+        "--split", default=split,
+        help="which list of the folder, or which scenes; of --images: train, val (held out) or all",
+    )
     parser.add_argument(
         "--root", metavar="FOLDER", help="what the names in a list are relative to (default: the "
         "list's own folder)"
     )
     parser.add_argument(
-        "--labels", default="SegmentationClass", metavar="FOLDER", help="VOC layout: the labels"
+        "--images", metavar="FOLDER",
+        help="instead of DATA: a folder of images, without a list; --labels has their label maps",
+    )
+    parser.add_argument(
+        "--labels", metavar="FOLDER",
+        help="with --images: the folder of label maps, each of its image's name; with DATA of "
+        "VOC's layout: which folder in it has the labels (default: SegmentationClass)",
+    )
+    parser.add_argument(
+        "--hold-out", type=fraction, default=0.2, metavar="SHARE",
+        help="of --images: what --split train leaves to --split val; give both the same",
+    )
+    parser.add_argument(
+        "--hold-out-seed", type=whole(0), default=0, metavar="SEED", help="which are held out"
     )
 
 
 def open_dataset(
     options: argparse.Namespace, classes: int | None = None, ignore_label: int | None = 255
 ) -> Dataset:
-    """Open what DATA, --split, --root and --labels name: images with labels.
+    """Open what DATA, or --images and --labels, and --split name: images with labels.
 
     Parameters
     ----------
@@ -48,23 +73,38 @@ def open_dataset(
     ValueError
         If it is none of the known kinds, or the list is damaged, or scenes have more classes.
     """
+    right: dict[str, int | None] = {"classes": classes, "ignore_label": ignore_label}
+    if options.images is not None or options.data is None:
+        return _folders(options, right)
     if options.data == SCENES:
         return _scenes(options.split, classes)
     path = Path(options.data)
     if not path.exists():
         raise FileNotFoundError(f"no such file or folder: {path}")
-    right: dict[str, int | None] = {"classes": classes, "ignore_label": ignore_label}
     if (path / "ImageSets").is_dir():
-        return VOCFolder(path, options.split, options.labels, **right)
+        return VOCFolder(path, options.split, options.labels or "SegmentationClass", **right)
     listed = path / f"{options.split}.txt" if path.is_dir() else path
     if not listed.exists():
         raise FileNotFoundError(
-            f"{path}: expected {listed.name} (--split names it) or ImageSets in this folder"
+            f"{path}: expected {listed.name} (--split names it), a text file of lines such as "
+            "'images/0001.jpg labels/0001.png', or ImageSets in this folder; folders without a "
+            "list: --images FOLDER --labels FOLDER"
         )
     pairs = PairList(listed, options.root, **right)
     if not pairs.labelled:
         raise ValueError(f"{listed}: expected 'image label' in each line, got images alone")
     return pairs
+
+
+def _folders(options: argparse.Namespace, right: dict[str, Any]) -> PairedFolders:
+    if options.images is None:
+        raise ValueError(f"DATA: expected {HELP}; or --images FOLDER --labels FOLDER")
+    if options.data is not None:
+        raise ValueError(f"--images: expected no DATA beside it, got {options.data}")
+    if options.labels is None:
+        raise ValueError("--labels: expected the folder of the label maps of --images")
+    how: tuple[Any, ...] = options.split, options.hold_out, options.hold_out_seed
+    return PairedFolders(options.images, options.labels, *how, **right)
 
 
 def _scenes(split: str, classes: int | None) -> SyntheticScenes:

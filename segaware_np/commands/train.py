@@ -25,8 +25,8 @@ from segaware_np.ranks import Ranks
 from segaware_np.train import Trainer
 
 _FREE = {  # options that may differ when a run is resumed
-    "data", "root", "labels", "output", "start", "resume", "checkpoint_every", "gpu", "mpi",
-    "quiet", "run",
+    "data", "root", "images", "labels", "output", "start", "resume", "checkpoint_every", "gpu",
+    "mpi", "quiet", "run",
 }
 
 

@@ -4,7 +4,7 @@
 """
 
 from segaware_np.data.augmentation import RGB_MEAN, Augmentation
-from segaware_np.data.datasets import Dataset, ImageFolder, PairList, VOCFolder
+from segaware_np.data.datasets import Dataset, ImageFolder, PairedFolders, PairList, VOCFolder
 from segaware_np.data.loader import Loader
 from segaware_np.data.synthetic import SyntheticScenes
 
@@ -15,6 +15,7 @@ __all__ = [
     "ImageFolder",
     "Loader",
     "PairList",
+    "PairedFolders",
     "SyntheticScenes",
     "VOCFolder",
 ]

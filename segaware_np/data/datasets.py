@@ -1,4 +1,4 @@
-"""Images and label maps on disk: pair lists, folders of PASCAL VOC's layout, plain folders."""
+"""Images and label maps on disk: pair lists, folders of PASCAL VOC's layout, folders."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from segaware_np.files import FormatError, read_text
 from segaware_np.images import read_image, read_pair, read_palette
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".ppm", ".webp")
+LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")  # without loss
 _MEMBER = re.compile(r"\s+(-1|0|1)$")
 
 
@@ -234,6 +235,79 @@ class VOCFolder(_FilePairs):
             image = images.file(name, place)
             pairs.append((image, None if maps is None else maps.file(name, place)))
         super().__init__(pairs, classes, ignore_label)
+
+
+class PairedFolders(_FilePairs):
+    """Images of one folder with the label maps of the same names in another, some held out.
+
+    Parameters
+    ----------
+    images, labels : path-like
+        Folders. Each image has a map of its name, whatever the suffixes; maps of no image are
+        passed over.
+    split : {"train", "val", "all"}
+        All but those held out, those held out, or all.
+    hold_out : float
+        Share that is held out, above 0 and below 1: at least one image, and one is left.
+    seed : int
+        Of the draw. It depends on the names alone, not on the machine.
+    classes, ignore_label : int or None
+        As for `PairList`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder, no image in it, or no map of an image's name.
+    ValueError
+        If `split` is another word, `hold_out` is out of its range, or there are fewer than two
+        images to hold one out of.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from segaware_np.images import write_image, write_labels
+    >>> for name in "abcd":
+    ...     for folder in ("photos", "maps"):
+    ...         Path(folder).mkdir(exist_ok=True)
+    ...     write_image(f"photos/{name}.png", np.zeros((4, 6, 3), np.uint8))
+    ...     write_labels(f"maps/{name}.png", np.ones((4, 6), int))
+    >>> [len(PairedFolders("photos", "maps", split, 0.25)) for split in ("train", "val", "all")]
+    [3, 1, 4]
+    """
+
+    def __init__(
+        self,
+        images: str | os.PathLike[str],
+        labels: str | os.PathLike[str],
+        split: str = "train",
+        hold_out: float = 0.2,
+        seed: int = 0,
+        *,
+        classes: int | None = None,
+        ignore_label: int | None = 255,
+    ) -> None:
+        if split not in ("train", "val", "all"):
+            raise ValueError(f"split: expected 'train', 'val' or 'all', got {split!r}")
+        if not 0 < hold_out < 1:
+            raise ValueError(f"hold_out: expected a share between 0 and 1, got {hold_out}")
+        photos, maps = ImageFolder(images).paths, _Stems(Path(labels), LABEL_SUFFIXES)
+        pairs: list[tuple[Path, Path | None]] = []
+        for photo in photos:
+            pair = photo, maps.file(photo.stem, str(photo))
+            if photo.samefile(pair[1]):
+                raise ValueError(f"labels: {photo} is an image of its own: expected another folder")
+            pairs.append(pair)
+        if split != "all":
+            chosen = _held_out(len(pairs), hold_out, seed)
+            pairs = [p for i, p in enumerate(pairs) if (i in chosen) == (split == "val")]
+        super().__init__(pairs, classes, ignore_label)
+
+
+def _held_out(count: int, share: float, seed: int) -> set[int]:
+    if count < 2:
+        raise ValueError(f"images: expected at least 2 to hold one out, got {count}")
+    number = min(max(round(share * count), 1), count - 1)
+    return set(np.random.default_rng(seed).permutation(count)[:number].tolist())
 
 
 class _Stems:
