@@ -6,12 +6,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from segaware_np.ops.mean_field import mean_field_forward
 from segaware_np.ops.pieces import forward_in_pieces
+from segaware_np.ops.resize import resize_forward
 from segaware_np.ranges import COUNT, FINITE, POSITIVE, check
 from segaware_np.window import Window, check_window
 from segaware_np.xp import Array, array_module, check_array
 
+_VOID = 255
 WINDOW = Window.same(13, dilation=6)
 
 
@@ -26,6 +30,7 @@ def refine(
     position: float = 20.0,
     colour: float = 25.0,
     contrast: float = 0.3,
+    certainty: float = 3.0,
     each: Callable[[int, int], None] = lambda done, total: None,
 ) -> Array:
     """Let pixels that look alike and lie near each other agree on their class.
@@ -38,8 +43,10 @@ def refine(
 
     Parameters
     ----------
-    score : (C, H, W) float array
-        Scores of the classes before the softmax; float32 or float64 on the CPU.
+    score : (C, h, w) float array, or (h, w) integer array
+        Scores of the classes before the softmax, float32 or float64 on the CPU; or labels, 255
+        where there is none. Of any resolution: smaller ones, whose corner pixels lie on those of
+        the picture, are brought to its size as `resize_forward` does.
     image : (H, W, 3) uint8 array, optional
         The picture, as `inference.predict` takes it.
     embedding : (E, H, W) array, optional
@@ -51,6 +58,8 @@ def refine(
     weight : float
         How much neighbours count, in units of the score. If a network is too sure of itself,
         raise it.
+    certainty : float
+        Above 0: score of the class that a label names; the others have 0.
     position, colour, contrast : float
         Standard deviations above 0 of position in pixels, of colour in grey levels and of the
         embedding: differences much below them do not count, much above them cut the tie.
@@ -88,9 +97,18 @@ def refine(
     [[0, 0, 1, 1, 1, 1]]
     >>> refine(score, image, window=Window.same(5)).argmax(0).tolist()
     [[0, 0, 0, 1, 1, 1]]
+
+    Labels of half the resolution find the edge of the picture:
+
+    >>> labels = np.array([[0, 0, 1]])
+    >>> refine(labels, image, window=Window.same(5)).argmax(0).tolist()
+    [[0, 0, 0, 1, 1, 1]]
     """
-    check_array("score", score, ("C", "H", "W"))
     check_window(window)
+    check("certainty", certainty, POSITIVE)
+    if getattr(score, "ndim", 0) == 2:
+        score = _scores_of(score, certainty)
+    check_array("score", score, ("C", "H", "W"))
     if len(score) < 2:
         raise ValueError(f"score: expected scores of at least 2 classes, got {len(score)} (one "
                          "against the rest, s, are two: 0 and s)")
@@ -100,6 +118,7 @@ def refine(
     for name, value in (("position", position), ("colour", colour), ("contrast", contrast)):
         check(name, value, POSITIVE)
     check("iterations", iterations, COUNT)
+    score = _of_size(score, image, embedding)
     xp, (h, w) = array_module(score), score.shape[1:]
     if window.output_shape((h, w)) != (h, w):
         raise ValueError(f"window: expected outputs as large as the input, got {window}")
@@ -116,6 +135,26 @@ def refine(
     run = partial(_refine, deviations=deviations, weight=weight, iterations=iterations)
     images = (score[None], *(feature[None] for feature, _ in features))
     return forward_in_pieces(run, images, (window,), iterations, each)[0][0]
+
+
+def _scores_of(labels: Array, certainty: float) -> Array:
+    """Scores (C, h, w) of labels, of two classes at least; all 0 where there is no label."""
+    check_array("score", labels, ("H", "W"), kind="integer")
+    xp, named = array_module(labels), labels != _VOID
+    if bool((labels < 0).any()):
+        raise ValueError(f"score: expected labels of at least 0, got {int(labels.min())}")
+    classes = max(int(xp.where(named, labels, 0).max(initial=0)) + 1, 2)
+    likely = xp.arange(classes)[:, None, None] == labels
+    return (certainty * (likely & named)).astype(np.float32)
+
+
+def _of_size(score: Array, image: Array | None, embedding: Array | None) -> Array:
+    """Scores brought to the size of what guides them, where they are smaller."""
+    guide = image.shape[:2] if image is not None else embedding.shape[1:]  # type: ignore[union-attr]
+    low, size = score.shape[1:], (int(guide[0]), int(guide[1]))
+    if low == size or min(low) == 0 or any(a > b for a, b in zip(low, size, strict=True)):
+        return score  # too large: refused with the guide
+    return resize_forward(score[None], size)[0][0]
 
 
 def _refine(

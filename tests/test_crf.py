@@ -140,3 +140,29 @@ SCORE, IMAGE = np.zeros((2, 4, 5)), np.zeros((4, 5, 3), np.uint8)
 def test_bad_calls_say_what_is_wrong(arguments, options, error, message):
     with pytest.raises(error, match=message):
         refine(*arguments, **options)
+
+
+def test_small_scores_are_refined_at_the_size_of_the_picture():
+    rng = np.random.default_rng(6)
+    small, image = rng.normal(size=(3, 5, 4)), rng.integers(0, 256, (9, 10, 3)).astype(np.uint8)
+    rows, columns = np.linspace(0, 4, 9), np.linspace(0, 3, 10)
+    between = [[np.interp(columns, np.arange(4), row) for row in maps] for maps in small]
+    full = np.array([[np.interp(rows, np.arange(5), c) for c in np.array(m).T] for m in between])
+    expected = refine(full.transpose(0, 2, 1), image, window=Window.same(5))
+    found = refine(small, image, window=Window.same(5))
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_labels_are_scores_of_a_certainty_and_void_ones_of_none():
+    image = np.random.default_rng(7).integers(0, 256, (4, 5, 3)).astype(np.uint8)
+    labels = np.array([[0, 2, 2, 255, 1]] * 4, np.uint8)
+    scores = np.zeros((3, 4, 5), np.float32)
+    scores[0, :, 0] = scores[2, :, 1:3] = scores[1, :, 4] = 1.5
+    options = {"window": Window.same(3), "weight": 2.0}
+    found = refine(labels, image, certainty=1.5, **options)
+    np.testing.assert_array_equal(found, refine(scores, image, **options))
+    assert found[:, 0, 3].argmax() in (1, 2)  # a neighbour's
+    with pytest.raises(ValueError, match="score: expected labels of at least 0, got -1"):
+        refine(np.full((4, 5), -1), image)
+    with pytest.raises(TypeError, match="score: expected an integer array, got float64"):
+        refine(np.zeros((4, 5)), image)
