@@ -148,7 +148,7 @@ def main() -> int:
         found: dict[str, object] = {"nvrtc": nvrtc.compiler().version}
         for architecture in ("80", "90"):
             found[architecture] = {k: budget(k, architecture)._asdict() for k in budgeted()}
-        file.write_text(json.dumps(found, indent=1) + "\n")
+        file.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
         return 0
     architecture, card = options.pop("architecture"), Card(**options)
     print(f"sm_{architecture}, from the machine code; a step is one pass of the inner loop")

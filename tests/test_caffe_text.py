@@ -84,8 +84,8 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("field", "hint"),
-    [("bn_param", None), ("densecrf_param", None), ("crf_param", None), ("unpooling_param", None),
-     ("upsample_param", None), ("batchnorm_param", "batch_norm_param"),
+    [("crf_param", None), ("ctc_param", None), ("psroi_param", None), ("yolo_param", None),
+     ("batchnorm_param", "batch_norm_param"),
      ("convolutoin_param", "convolution_param"), ("reshape_parm", "reshape_param"),
      ("botom", "bottom")],
 )
