@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from segaware_np.ops.dense_mean_field import dense_mean_field_forward
+from segaware_np.ops.gaussian_filter import permutohedral_lattice
 from segaware_np.ops.mean_field import mean_field_forward
 from segaware_np.ops.pieces import forward_in_pieces
 from segaware_np.ops.resize import resize_forward
@@ -31,6 +33,9 @@ def refine(
     colour: float = 25.0,
     contrast: float = 0.3,
     certainty: float = 3.0,
+    dense: bool = False,
+    smooth: float = 3.0,
+    smooth_weight: float = 3.0,
     each: Callable[[int, int], None] = lambda done, total: None,
 ) -> Array:
     """Let pixels that look alike and lie near each other agree on their class.
@@ -40,6 +45,10 @@ def refine(
     centre, weighted by the softmax of ``-1/2 |f(p) - f(q)|^2``, where the features f are
     position, colour (if `image` is given) and embedding (if that is given), each divided by its
     own standard deviation.
+
+    If `dense`, all pixels of the picture agree, not those of a window: the average is
+    ``D^-1/2 K D^-1/2`` with ``K = exp(-1/2 |f(p) - f(q)|^2)`` and D its sums, and a second one, of
+    position alone, counts `smooth_weight`; see `dense_mean_field_forward`.
 
     Parameters
     ----------
@@ -63,8 +72,13 @@ def refine(
     position, colour, contrast : float
         Standard deviations above 0 of position in pixels, of colour in grey levels and of the
         embedding: differences much below them do not count, much above them cut the tie.
+    dense : bool
+        See all pixels, by a permutohedral lattice: on the CPU, without `window`.
+    smooth, smooth_weight : float
+        Standard deviation of position in the second average of `dense`, and how much it counts.
     each : callable
-        To be called with the pieces done and those in all, after each piece of a large picture.
+        To be called with the pieces done and those in all, after each piece of a large picture; a
+        dense one is a piece.
 
     Returns
     -------
@@ -81,9 +95,10 @@ def refine(
     The defaults were good for street scenes of 240x180 pixels; for larger images enlarge the
     dilation and `position` with them. Masks take ``window.size * H * W`` numbers; where that is
     more than the limit (`memory.set_mask_memory`), the picture is refined in pieces, to the same
-    result.
+    result. A dense picture is never cut: its memory grows with ``(iterations + 5) C H W``.
 
-    Harley, Derpanis, Kokkinos (ICCV 2017), section 3.4.
+    Harley, Derpanis, Kokkinos (ICCV 2017), section 3.4. Dense: Krähenbühl, Koltun
+    (NIPS 2011).
 
     Examples
     --------
@@ -96,6 +111,8 @@ def refine(
     >>> score.argmax(0).tolist()
     [[0, 0, 1, 1, 1, 1]]
     >>> refine(score, image, window=Window.same(5)).argmax(0).tolist()
+    [[0, 0, 0, 1, 1, 1]]
+    >>> refine(score, image, dense=True, smooth_weight=0).argmax(0).tolist()
     [[0, 0, 0, 1, 1, 1]]
 
     Labels of half the resolution find the edge of the picture:
@@ -114,8 +131,14 @@ def refine(
                          "against the rest, s, are two: 0 and s)")
     if image is None and embedding is None:
         raise ValueError("image, embedding: expected at least one of them, got none")
-    check("weight", weight, FINITE)
-    for name, value in (("position", position), ("colour", colour), ("contrast", contrast)):
+    if type(dense) is not bool:
+        raise TypeError(f"dense: expected a bool, got {dense!r}")
+    if dense and window != WINDOW:
+        raise ValueError(f"window: expected none where dense sees all pixels, got {window}")
+    for name, value in (("weight", weight), ("smooth_weight", smooth_weight)):
+        check(name, value, FINITE)
+    deviations = {"position": position, "colour": colour, "contrast": contrast, "smooth": smooth}
+    for name, value in deviations.items():
         check(name, value, POSITIVE)
     check("iterations", iterations, COUNT)
     score = _of_size(score, image, embedding)
@@ -131,8 +154,10 @@ def refine(
     if embedding is not None:
         check_array("embedding", embedding, ("E", h, w), like=score)
         features.append((embedding, contrast))
-    deviations = [deviation for _, deviation in features]
-    run = partial(_refine, deviations=deviations, weight=weight, iterations=iterations)
+    if dense:
+        return _dense(score, features, smooth, (weight, smooth_weight), iterations, each)
+    scales = [deviation for _, deviation in features]
+    run = partial(_refine, deviations=scales, weight=weight, iterations=iterations)
     images = (score[None], *(feature[None] for feature, _ in features))
     return forward_in_pieces(run, images, (window,), iterations, each)[0][0]
 
@@ -162,11 +187,39 @@ def _refine(
 ) -> tuple[Array, None]:
     """The CRF on a piece: scores (1, C, H, W), features each (1, E, H, W), and the window."""
     *parts, window = features
-    xp, dtype = array_module(unary), unary.dtype
-    scaled = [part.astype(dtype) / dtype.type(d) for part, d in zip(parts, deviations, strict=True)]
-    identity = xp.eye(unary.shape[1], dtype=dtype)
+    identity = array_module(unary).eye(unary.shape[1], dtype=unary.dtype)
+    scaled = _scaled(parts, deviations, unary.dtype)
     q, _ = mean_field_forward(
-        unary, unary, xp.concatenate(scaled, axis=1), None, None, identity, -weight * identity,
+        unary, unary, scaled, None, None, identity, -weight * identity,
         window1=window, iterations=iterations,
     )  # fmt: skip
     return q, None
+
+
+def _dense(
+    score: Array,
+    features: Sequence[tuple[Array, float]],
+    smooth: float,
+    weights: tuple[float, float],
+    iterations: int,
+    each: Callable[[int, int], None],
+) -> Array:
+    """The CRF of all pixels, by appearance and by position (the first two features) alone."""
+    xp, unary, parts = array_module(score), score[None], [part[None] for part, _ in features]
+    appearance = _scaled(parts, [deviation for _, deviation in features], score.dtype)
+    lattices = [
+        permutohedral_lattice(scaled)
+        for scaled in (appearance, _scaled(parts[:2], [smooth] * 2, score.dtype))
+    ]
+    identity = xp.eye(len(score), dtype=score.dtype)
+    kernels = xp.asarray(weights, score.dtype)[:, None, None] * identity
+    q, _ = dense_mean_field_forward(
+        unary, unary, kernels, -identity, lattices=lattices, iterations=iterations
+    )
+    each(1, 1)
+    return q[0]
+
+
+def _scaled(parts: Sequence[Array], deviations: Sequence[float], dtype: Any) -> Array:
+    scaled = [part.astype(dtype) / dtype.type(d) for part, d in zip(parts, deviations, strict=True)]
+    return array_module(parts[0]).concatenate(scaled, axis=1)

@@ -286,6 +286,39 @@ def mean_field(p: Problem) -> Case:
     )  # fmt: skip
 
 
+@op("gaussian filter", normalization=("symmetric", "output", None))
+def gaussian_filter(p: Problem, normalization: str | None) -> Case:
+    x = p.image()
+    lattice = ops.permutohedral_lattice(p.normal(len(x), 3, *x.shape[2:]), normalization)
+    matrix = oracles.lattice_matrix(lattice)
+    return Case(
+        partial(ops.gaussian_filter_forward, lattice=lattice),
+        ops.gaussian_filter_backward,
+        {"x": x},
+        lambda x: oracles.of_pixels(matrix, x),
+        linear=("x",),
+        rounds=1e-14,
+    )
+
+
+@op("dense mean field")
+def dense_mean_field(p: Problem) -> Case:
+    n, c, *size = p.scores().shape
+    lattices = [ops.permutohedral_lattice(p.normal(n, maps, *size)) for maps in (3, 2)]
+    matrices = [oracles.lattice_matrix(lattice) for lattice in lattices]
+    return Case(
+        partial(ops.dense_mean_field_forward, lattices=lattices, iterations=p.groups),
+        ops.dense_mean_field_backward,
+        {
+            "unary": p.normal(n, c, *size),
+            "first_q": p.normal(n, c, *size),
+            "weights": p.normal(2, c, c),
+            "wc": p.normal(c, c),
+        },
+        lambda *a: oracles.dense_mean_field(*a, matrices, p.groups),
+    )
+
+
 # Pooling and resizing.
 
 

@@ -240,6 +240,29 @@ def mean_field(unary, first_q, f1, f2, ws, wb, wc, window1, window2, iterations)
     return q
 
 
+def lattice_matrix(lattice):
+    """What a lattice does, as one matrix: its parts are compared with the Gaussian elsewhere."""
+    matrix = lattice.splat.toarray()
+    for blur in lattice.blurs:
+        matrix = blur.toarray() @ matrix
+    return lattice.slice.toarray() @ matrix
+
+
+def of_pixels(matrix, x):
+    n, c, h, w = x.shape
+    rows = x.transpose(1, 0, 2, 3).reshape(c, -1)
+    return np.einsum("pq,cq->cp", matrix, rows).reshape(c, n, h, w).transpose(1, 0, 2, 3)
+
+
+def dense_mean_field(unary, first_q, weights, wc, matrices, iterations):
+    q = first_q
+    for _ in range(iterations):
+        p = softmax(q)
+        filtered = [of_pixels(matrix, p) for matrix in matrices]
+        q = unary - np.einsum("ab,kbc,kncij->naij", wc, weights, np.stack(filtered))
+    return q
+
+
 # Pooling and resizing.
 
 

@@ -116,6 +116,56 @@ def test_the_program_refines(scene, by, tmp_path, monkeypatch):
     np.testing.assert_array_equal(read_labels("out/picture.png"), expected)
 
 
+def gaussian(points):
+    """The symmetric Gaussian matrix of all points (P, E), summed without a lattice."""
+    matrix = np.exp(-((points[:, None] - points[None]) ** 2).sum(-1) / 2)
+    root = np.sqrt(matrix.sum(1))
+    return matrix / root / root[:, None]
+
+
+def test_the_dense_one_is_near_the_mean_field_of_all_pixels():
+    rng = np.random.default_rng(2)
+    h, w = 20, 24
+    y, x = np.mgrid[:h, :w]
+    image = (128 + 60 * np.sin(np.stack([x / 4, y / 5, (x + y) / 6], -1))).astype(np.uint8)
+    unary = rng.normal(size=(3, h, w))
+    found = refine(
+        unary, image, dense=True, iterations=3, weight=2, position=8, colour=40,
+        smooth=2, smooth_weight=1,
+    )
+    place = np.stack([x, y], -1).reshape(-1, 2)
+    look = gaussian(np.concatenate([place / 8, image.reshape(-1, 3) / 40], 1))
+    near, flat = gaussian(place / 2), unary.reshape(3, -1)
+    q = flat
+    for _ in range(3):
+        p = np.exp(q) / np.exp(q).sum(0)
+        q = flat + 2 * p @ look + 1 * p @ near
+    error = np.linalg.norm(found.reshape(3, -1) - q) / np.linalg.norm(q - flat)
+    assert error < 0.04
+
+
+def test_the_dense_one_sees_beyond_a_window(scene):
+    labels, image, unary = scene
+    options = {"dense": True, "smooth_weight": 1.0, "colour": 13.0}
+    np.testing.assert_array_equal(refine(unary, image, **options).argmax(0), labels)
+
+
+def test_the_program_refines_densely(scene, tmp_path, monkeypatch, capsys):
+    _, image, _ = scene
+    monkeypatch.chdir(tmp_path)
+    small = {"widths": (4, 4), "depths": (1, 1)}
+    net = models.segmentation_network(classes=2, refine=(1,), refine_width=4, **small)
+    net.save("model.npz")
+    write_image("picture.png", image)
+    command = ["predict", "model.npz", "picture.png", "-o", "out", "--dense"]
+    assert main([*command]) != 0
+    assert "--dense: expected --crf" in capsys.readouterr().err
+    assert main([*command, "--crf", "rgb"]) == 0
+    expected = refine(score(net, image), image, dense=True).argmax(0)
+    assert (expected != refine(score(net, image), image).argmax(0)).any()
+    np.testing.assert_array_equal(read_labels("out/picture.png"), expected)
+
+
 SCORE, IMAGE = np.zeros((2, 4, 5)), np.zeros((4, 5, 3), np.uint8)
 
 
@@ -135,6 +185,10 @@ SCORE, IMAGE = np.zeros((2, 4, 5)), np.zeros((4, 5, 3), np.uint8)
         ((SCORE, IMAGE), {"weight": np.nan}, ValueError, "weight: .* finite number, got nan"),
         ((SCORE, IMAGE), {"iterations": 0}, ValueError, "iterations: .* at least 1, got 0"),
         ((SCORE, IMAGE), {"window": Window(3)}, ValueError, "window.*as large as the input"),
+        ((SCORE, IMAGE), {"dense": 1}, TypeError, "dense: expected a bool, got 1"),
+        ((SCORE, IMAGE), {"dense": True, "window": WINDOW}, ValueError, "window: expected none"),
+        ((SCORE, IMAGE), {"smooth": 0}, ValueError, "smooth: .* above 0, got 0"),
+        ((SCORE, IMAGE), {"smooth_weight": np.inf}, ValueError, "smooth_weight: .* finite"),
     ],
 )
 def test_bad_calls_say_what_is_wrong(arguments, options, error, message):

@@ -51,8 +51,8 @@ def wanted(options: argparse.Namespace) -> bool:
 
 def run(options: argparse.Namespace) -> None:
     """Label the picture."""
-    if options.crf or options.gpu:
-        raise ValueError("-o NAME.zarr: expected neither --crf nor --gpu with it")
+    if options.crf or options.dense or options.gpu:
+        raise ValueError("-o NAME.zarr: expected none of --crf, --dense, --gpu with it")
     if len(options.images) != 1:
         raise ValueError(f"-o NAME.zarr: expected one IMAGE, got {len(options.images)}")
     if (options.workers or options.cluster) and Path(options.images[0]).suffix.startswith(".tif"):

@@ -58,6 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="refine the labels: pixels near each other agree where their colours are alike (rgb), "
         "or their embeddings by this network",
     )
+    parser.add_argument(
+        "--dense", action="store_true",
+        help="with --crf: all pixels of the image agree, not those of a window (on the CPU)",
+    )
     add_partial(parser)
     add_tile(parser)
     add_device(parser)
@@ -71,10 +75,12 @@ def run(options: argparse.Namespace) -> None:
     if large.wanted(options):
         large.run(options)
         return
+    if options.dense and (options.crf is None or options.gpu):
+        raise ValueError("--dense: expected --crf, and no --gpu, with it")
     ranks = ranks_of(options)
     xp = array_library(options)
     net = load_network(options.model, "score", xp, options.partial)
-    label = _labeller(net, options.crf, xp, options.tile)
+    label = _labeller(net, options.crf, options.dense, xp, options.tile)
     further = () if options.no_overlay else ("_overlay",)
     files = sources.label_files(options.images, options.output, *further)
     palette = net.description.get("palette")
@@ -99,7 +105,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _labeller(
-    net: Net, crf: str | None, xp: ModuleType, tile: int | None
+    net: Net, crf: str | None, dense: bool, xp: ModuleType, tile: int | None
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Return the function from an image to its labels."""
     shown = sys.stderr.isatty()
@@ -116,6 +122,6 @@ def _labeller(
             found = tiled(lambda part: embed(embedding, part), image, tile, further, shown)
             guide = {"embedding": found}
         with progress_of_pieces(shown) as each:
-            return refine(scores, **guide, each=each).argmax(axis=0).astype(np.int32)
+            return refine(scores, **guide, dense=dense, each=each).argmax(axis=0).astype(np.int32)
 
     return label

@@ -19,6 +19,10 @@ from segaware_np.ops.convolution import (
     convolution_backward,
     convolution_forward,
 )
+from segaware_np.ops.dense_mean_field import (
+    dense_mean_field_backward,
+    dense_mean_field_forward,
+)
 from segaware_np.ops.distance import distance_backward, distance_forward
 from segaware_np.ops.dot_product import dot_product_backward, dot_product_forward
 from segaware_np.ops.dropout import dropout_backward, dropout_forward
@@ -31,6 +35,11 @@ from segaware_np.ops.elementwise import (
     power_forward,
 )
 from segaware_np.ops.embedding_loss import embedding_loss_backward, embedding_loss_forward
+from segaware_np.ops.gaussian_filter import (
+    gaussian_filter_backward,
+    gaussian_filter_forward,
+    permutohedral_lattice,
+)
 from segaware_np.ops.join import (
     add_backward,
     add_forward,
@@ -107,6 +116,8 @@ __all__ = [
     "concat_forward",
     "convolution_backward",
     "convolution_forward",
+    "dense_mean_field_backward",
+    "dense_mean_field_forward",
     "distance_backward",
     "distance_forward",
     "dot_product_backward",
@@ -119,6 +130,8 @@ __all__ = [
     "exponential_forward",
     "exponential_mask_backward",
     "exponential_mask_forward",
+    "gaussian_filter_backward",
+    "gaussian_filter_forward",
     "im2col_backward",
     "im2col_forward",
     "label_parity_forward",
@@ -138,6 +151,7 @@ __all__ = [
     "normalized_convolution_forward",
     "normalized_mask_backward",
     "normalized_mask_forward",
+    "permutohedral_lattice",
     "position_image",
     "power_backward",
     "power_forward",
