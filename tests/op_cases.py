@@ -34,6 +34,7 @@ class Case(NamedTuple):
     linear: tuple[str, ...] = ()
     rounds: float = 0  # relative error of the adjoint; 0: its coefficients are whole numbers
     views: bool = False  # documented: its gradients are views of d_output
+    host: bool = False  # documented: on NumPy alone
 
     def run(
         self, inputs: Sequence[Any], d_output: Any = None, *, gradients: bool = True, **need: Any
@@ -298,6 +299,7 @@ def gaussian_filter(p: Problem, normalization: str | None) -> Case:
         lambda x: oracles.of_pixels(matrix, x),
         linear=("x",),
         rounds=1e-14,
+        host=True,
     )
 
 
@@ -316,6 +318,7 @@ def dense_mean_field(p: Problem) -> Case:
             "wc": p.normal(c, c),
         },
         lambda *a: oracles.dense_mean_field(*a, matrices, p.groups),
+        host=True,
     )
 
 

@@ -72,7 +72,17 @@ def test_transposed_convolution_makes_one_array_as_large_as_its_output(cupy, mon
     assert made.count(y.shape) == 1
 
 
-@pytest.mark.parametrize("name", CASES)
+ON_GPU = [name for name, case in CASES.items() if not case.host]
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.host])
+def test_op_of_the_host_refuses_arrays_of_a_gpu_by_name(cupy, name) -> None:
+    first = next(iter(CASES[name].inputs))
+    with pytest.raises(TypeError, match=f"^{first}: expected a NumPy array, as .* got a .*cupy"):
+        CASES[name].run(arrays_of(name, cupy))
+
+
+@pytest.mark.parametrize("name", ON_GPU)
 def test_op_on_the_gpu_equals_numpy(cupy, name) -> None:
     have, wanted = (CASES[name].run(arrays_of(name, xp)) for xp in (cupy, np))
     for found, want in zip(have, wanted, strict=True):
@@ -151,7 +161,7 @@ def second(cupy, monkeypatch):
     return cupy.cuda.Device(1)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ON_GPU)
 def test_op_works_where_its_arrays_are(cupy, second, name) -> None:
     case = CASES[name]
     with second:

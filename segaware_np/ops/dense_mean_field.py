@@ -11,6 +11,7 @@ from segaware_np.dispatch import fast
 from segaware_np.ops.gaussian_filter import (
     GaussianFilterCache,
     Lattice,
+    check_host,
     check_lattice,
     gaussian_filter_backward,
     gaussian_filter_forward,
@@ -130,6 +131,7 @@ def dense_mean_field_forward(
         raise ValueError("lattices: expected at least one, got none")
     n, *size = lattices[0].shape
     check_array("unary", unary, (n, "C", *size))
+    check_host("unary", unary)
     check_array("first_q", first_q, unary.shape, like=unary)
     classes = unary.shape[1]
     check_array("weights", weights, (len(lattices), classes, classes), like=unary)

@@ -109,7 +109,7 @@ def permutohedral_lattice(features: Array, normalization: str | None = "symmetri
     [2.0, 2.0, 5.0]
     """
     check_array("features", features, ("N", "E", "H", "W"))
-    _check_host("features", features)
+    check_host("features", features)
     if features.dtype.kind != "f":
         raise TypeError(f"features: expected real numbers, got {features.dtype}")
     if normalization not in NORMALIZATIONS:
@@ -170,14 +170,14 @@ def gaussian_filter_forward(x: Array, lattice: Lattice) -> tuple[Array, Gaussian
     check_lattice("lattice", lattice)
     n, *size = lattice.shape
     check_array("x", x, (n, "C", *size))
-    _check_host("x", x)
+    check_host("x", x)
     return gaussian_filter(x, lattice), GaussianFilterCache(lattice, x.shape)
 
 
 def gaussian_filter_backward(dy: Array, cache: GaussianFilterCache) -> Array:
     """Gradient ``dx``."""
     check_array("dy", dy, cache.x_shape)
-    _check_host("dy", dy)
+    check_host("dy", dy)
     return gaussian_filter_grad(dy, cache.lattice)
 
 
@@ -203,7 +203,23 @@ def check_lattice(name: str, lattice: object) -> None:
                         f"{type(lattice).__name__}")
 
 
-def _check_host(name: str, array: Array) -> None:
+def check_host(name: str, array: Array) -> None:
+    """Raise unless the array is NumPy's.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the message.
+    array : array
+
+    Raises
+    ------
+    TypeError
+
+    Examples
+    --------
+    >>> check_host("x", np.zeros(3))
+    """
     if (module := module_of(name, array)) is not np:
         raise TypeError(f"{name}: expected a NumPy array, as the lattice's matrices are SciPy's, "
                         f"got a {module.__name__} array")
