@@ -31,7 +31,8 @@ def photograph(side):
     from segaware_np.extras import require
     from segaware_np.images import read_image
 
-    given = [argument for argument in sys.argv[1:] if os.path.isfile(argument)]
+    words = [word for word in sys.argv[1:] if not word.endswith(".json")]  # Jupyter passes one
+    given = [word for word in words if os.path.isfile(word)]
     image = read_image(given[0]) if given else require("skimage.data", extra="docs").astronaut()
     picture = Image.fromarray(image)
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)

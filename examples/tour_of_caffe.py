@@ -24,6 +24,8 @@ SIDE, BATCH, ITERATIONS = (33, 2, 20) if SMALL else (97, 4, 400)
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
 folder.mkdir(parents=True, exist_ok=True)
 
+# sphinx_gallery_thumbnail_path = "results_segmentation.png"
+
 # %%
 # The network
 # -----------
