@@ -88,6 +88,9 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert result.returncode == 0, result.stderr[-5000:]
     pages = {page: page.read_text("utf-8") for page in (tmp_path / "site").rglob("*.html")}
     assert any(page.parent.name == "gallery" for page in pages)
+    downloads = [p for p in (tmp_path / "site" / "_downloads").rglob("*.*") if p.suffix != ".zip"]
+    assert len(downloads) == 20  # scripts and notebooks, which run alone
+    assert not any("from course" in path.read_text("utf-8") for path in downloads)
     for page, text in pages.items():  # nothing is fetched, and no LaTeX is left for a script
         assert not re.search(r'(?:src|stylesheet" \w+)="https?:|<m\w+>[&\\]\w*</', text), page
 

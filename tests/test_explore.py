@@ -337,6 +337,15 @@ def test_a_projector_shows_everything_at_once(page, shape):
     assert chrome.execute_script(large) >= 300
 
 
+def test_embedded_in_a_page_picture_and_masks_are_seen_at_once(page):
+    image, embedding = scene(120, 120, 8)
+    chrome = page(image, embedding, 736, 736)
+    for part in ("picture", "lens-mask", "lens-beside"):
+        bottom = "return document.getElementById(arguments[0]).getBoundingClientRect().bottom"
+        assert 0 < chrome.execute_script(bottom, part) <= 736, part
+    keep_screenshot(chrome, "explorer_embedded.png")
+
+
 def test_the_scale_moves_the_large_mask_and_the_result_beside_it(page):
     from selenium.webdriver import Keys
 
