@@ -81,7 +81,7 @@ def left_by(stage: Stage) -> list[dict[str, Any]]:
     """The times that a stage has written, even if it was stopped."""
     if stage.times is None or not stage.times.exists():
         return []
-    return json.loads(stage.times.read_text())
+    return json.loads(stage.times.read_text("utf-8"))
 
 
 def machine(cupy: Any) -> dict[str, str]:
