@@ -296,7 +296,7 @@ def _blur(keys: np.ndarray, step: np.uint64, dtype: np.dtype) -> sparse.sparray:
     ahead = sparse.csr_array(
         (np.full(len(there), 0.5, dtype), (there, at[there])), (count, count)
     )
-    return (ahead + ahead.T + sparse.eye_array(count, dtype=dtype)).tocsr()
+    return (ahead + ahead.T + sparse.csr_array(sparse.identity(count, dtype))).tocsr()
 
 
 def _mass(d: int) -> float:
@@ -310,6 +310,10 @@ def _normalized(lattice: Lattice, normalization: str | None) -> Lattice:
     n, h, w = lattice.shape
     sums = gaussian_filter(np.ones((n, 1, h, w), lattice.slice.dtype), lattice).ravel()
     if normalization == "output":
-        return lattice._replace(slice=(sparse.diags_array(1 / sums) @ lattice.slice).tocsr())
-    slicing = (sparse.diags_array(sums**-0.5) @ lattice.slice).tocsr()
+        return lattice._replace(slice=(_diagonal(1 / sums) @ lattice.slice).tocsr())
+    slicing = (_diagonal(sums**-0.5) @ lattice.slice).tocsr()
     return lattice._replace(splat=slicing.T, slice=slicing)
+
+
+def _diagonal(values: np.ndarray) -> sparse.sparray:
+    return sparse.csr_array(sparse.diags(values))  # `diags_array` is younger than the oldest SciPy
