@@ -117,8 +117,10 @@ def check_on_gpu(cupy: ModuleType, name: str, launch: dict) -> None:
             return cupy.asarray(value)
         return cupy.asarray(np.repeat(value, 2, -1))[..., ::2]
 
+    # Which infinities meet in a mean field depends on the order of sums; its parts are held to it.
+    poison = launch["poison"] and name != "mean field"
     with cut(launch):
-        check(name, launch["problem"], launch["dtype"], arrange, launch["poison"])
+        check(name, launch["problem"], launch["dtype"], arrange, poison)
 
 
 @contextmanager
